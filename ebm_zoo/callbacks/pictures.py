@@ -1,0 +1,113 @@
+"""Pictures of what a model answers, to a file and to every logger that takes images."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from ebm_zoo.files import atomic
+
+
+def picture_grid(images: Tensor, low: float, high: float, columns: int = 8, side: int = 56) -> Tensor:
+    """Tile images into one picture.
+
+    Args:
+        images: **(B, C, H, W)**, C 1 or 3.
+        low: value shown black.
+        high: value shown white.
+        columns: images per row.
+        side: images smaller than this are enlarged by a whole factor, pixels kept square.
+
+    Returns:
+        Picture, **(3, H', W')** in [0, 1].
+    """
+    factor = max(1, round(side / images.shape[-1]))
+    pixels = ((images.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
+    pixels = pixels.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    return make_grid(pixels, nrow=columns, padding=2, pad_value=1.0)
+
+
+class Pictures(Callback):
+    """Save a grid of the samples that validation, test and prediction return.
+
+    The first batch of each run is drawn; files go to ``pictures/`` in the run's folder, and to every logger with a
+    ``log_image`` method (Weights & Biases) or a ``SummaryWriter`` (TensorBoard).
+
+    Args:
+        count: images in a picture.
+        columns: images per row.
+    """
+
+    def __init__(self, count: int = 64, columns: int = 8) -> None:
+        self.count, self.columns = count, columns
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw a validation batch."""
+        if batch_idx == 0 and not trainer.sanity_checking:
+            self._draw(trainer, pl_module, outputs, f"validation_{trainer.global_step:07d}")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first test batch."""
+        if batch_idx == 0:
+            self._draw(trainer, pl_module, outputs, "test")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw every batch of answers."""
+        self._draw(trainer, pl_module, outputs, f"predict_{batch_idx:05d}")
+
+    def _draw(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
+        if not trainer.is_global_zero or not isinstance(outputs, dict) or "samples" not in outputs:
+            return
+        space: Any = model.space
+        grid = picture_grid(outputs["samples"][: self.count], space.low, space.high, self.columns)
+        with atomic(run_folder(trainer) / "pictures" / f"{name}.png") as path:
+            save_image(grid, path)
+        for logger in trainer.loggers:
+            experiment: Any = getattr(logger, "experiment", None)
+            if hasattr(logger, "log_image"):
+                logger.log_image(key=f"pictures/{name.split('_')[0]}", images=[grid], step=trainer.global_step)
+            elif hasattr(experiment, "add_image"):
+                experiment.add_image(name.split("_")[0], grid, trainer.global_step)
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Folder of a run, which holds its checkpoints: the logger's own one, or the Trainer's root without a logger."""
+    # Trainer.log_dir waits for the other ranks, where only the first one writes, and knows no folder per run for
+    # Weights & Biases: a second run would write over the first.
+    logger = trainer.logger
+    if logger is None:
+        return Path(trainer.default_root_dir)
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    return Path(logger.save_dir or trainer.default_root_dir, str(logger.name), version)
+
+
+def gather(parts: list[Tensor]) -> Tensor:
+    """Concatenate per-batch tensors on the CPU in float32."""
+    return torch.cat([part.detach().float().cpu() for part in parts])

@@ -1,0 +1,116 @@
+"""The command line, `ebm-zoo`. Nothing here imports torch until a command needs it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ebm_zoo import __version__
+from ebm_zoo.errors import ZooError
+
+TRAINING = {
+    "fit": "train a model on data",
+    "validate": "run the validation loop",
+    "test": "measure a model; --pretrained NAME measures a trained one beside its recorded figures",
+    "predict": "let a model answer for data, pictures in the run's folder",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: arguments; those of the process unless given.
+
+    Returns:
+        Exit status: 0 done, 1 a clear error, 2 unusable arguments, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except ZooError as error:
+        print(f"ebm-zoo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ebm-zoo: interrupted; nothing unfinished was written.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away; keep the interpreter from failing again at exit.
+        sys.stdout = None
+        return 1
+    except OSError as error:
+        # A full disk, a folder of runs that cannot be written to: of the machine, not of the code.
+        print(f"ebm-zoo: {error}.", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments and arguments[0] in TRAINING:
+        from ebm_zoo.cli.train import run_training
+
+        return run_training(arguments)
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    if command in ("list", "info"):
+        from ebm_zoo.cli import show
+
+        return getattr(show, f"{command}_command")(**options)
+    from ebm_zoo.cli import work
+
+    return getattr(work, f"{command}_command")(**options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ebm-zoo", description="Model zoo of deep energy-based models: train, measure, sample, apply."
+    )
+    parser.add_argument("--version", action="version", version=f"ebm-zoo {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in TRAINING.items():
+        commands.add_parser(name, help=text + f" (`ebm-zoo {name} --help`)", add_help=False)
+    listing = commands.add_parser("list", help="names and figures of the trained models")
+    listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, for instance '*mnist*'")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    info = commands.add_parser("info", help="all that is recorded of a trained model")
+    info.add_argument("name")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    _add_sample(commands)
+    _add_apply(commands)
+    verify = commands.add_parser("verify", help="check hashes, configurations and keys of embedded weights")
+    verify.add_argument("names", nargs="*", help="names; all unless given")
+    return parser
+
+
+def _add_sample(commands) -> None:
+    sample = commands.add_parser("sample", help="draw samples from a trained model")
+    sample.add_argument("name", help="catalog name, or a folder with a saved model")
+    sample.add_argument("--n", type=int, default=64, help="how many (default 64)")
+    sample.add_argument("--out", required=True, help="a .png grid, or .npy/.npz: float32 (N, C, H, W), model's range")
+    sample.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
+    sample.add_argument("--steps", type=int, help="length of the chains; the model's own unless given")
+    sample.add_argument("--size", type=int, help="side of the images, for textures: larger than in training")
+
+
+def _add_apply(commands) -> None:
+    apply = commands.add_parser("apply", help="let a trained model answer for images of yours")
+    apply.add_argument("name", help="catalog name, or a folder with a saved model")
+    apply.add_argument("task", help="one of the tasks that `ebm-zoo info NAME` lists")
+    apply.add_argument("--input", required=True, help="image file, folder of images, or .npy in the model's range")
+    apply.add_argument("--out", required=True, help=".png, .npy or .npz; for energy and classify .npy, .npz or .csv")
+    apply.add_argument(
+        "--mask",
+        help="inpaint: image or .npy, white or nonzero where a pixel is known "
+        "(default: the input image's opaque pixels)",
+    )
+    apply.add_argument("--n", type=int, default=8, help="interpolate: images per walk (default 8)")
+    apply.add_argument("--iterations", type=int, default=100, help="reconstruct, interpolate: steps of inversion")
+    apply.add_argument("--steps", type=int, help="inpaint: length of the chains; the model's own unless given")
+    apply.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: give a number from 0 to 2**63 - 1")
+    return seed

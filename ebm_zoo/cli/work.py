@@ -1,0 +1,136 @@
+"""`ebm-zoo sample`, `apply` and `verify`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
+from ebm_zoo.errors import DataError, ZooError
+from ebm_zoo.files import atomic
+from ebm_zoo.zoo import catalog, find, from_pretrained
+
+BATCH = 100
+IMAGES = (".png", ".npy", ".npz")
+# Tasks that answer with one number per image.
+VALUES = ("energy", "classify")
+
+
+def sample_command(name: str, n: int, out: str, seed: int, steps: int | None, size: int | None) -> int:
+    """Draw samples and write them."""
+    if n < 1:
+        raise DataError(f"--n must be 1 or more, not {n}.")
+    path = require_suffix(out, IMAGES)
+    model = _model_for(name, "sample", steps)
+    shape = None if size is None else _shape_for(model, name, size)
+    generator = torch.Generator().manual_seed(seed)
+    batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
+    total = len(batches) * (model.chain_length if steps is None else steps)
+    with atomic(path) as target:
+        with _progress(f"sampling {n}", total) as advance:
+            parts = [
+                model.sample(k, steps=steps, shape=shape, generator=generator, on_step=lambda *_: advance())
+                for k in batches
+            ]
+        write_images(torch.cat(parts), path, target, model.space)
+    print(f"{path}: {n} samples of {name}")
+    return 0
+
+
+def apply_command(
+    name: str, task: str, input: str, out: str, mask: str | None, n: int, iterations: int, steps: int | None, seed: int
+) -> int:
+    """Let a model answer for the user's images."""
+    path = require_suffix(out, (".csv", ".npy", ".npz") if task in VALUES else IMAGES)
+    if iterations < 0:
+        raise DataError(f"--iterations must be 0 or more, not {iterations}.")
+    model = _model_for(name, task, steps)
+    images, opaque, names = read_images(input, model.space)
+    torch.manual_seed(seed)
+    with atomic(path) as target:
+        if task in VALUES:
+            with torch.no_grad():
+                values = torch.cat([getattr(model, task)(x) for x in images.split(BATCH)])
+            write_values(values, task, names, path, target)
+        elif task == "inpaint":
+            known = _known(opaque, mask, images, input)
+            with _progress("inpainting", model.chain_length if steps is None else steps) as advance:
+                answer = model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
+            write_images(answer, path, target, model.space)
+        else:
+            with _progress("inverting the short run", iterations) as advance:
+                answer, columns = _through_the_run(model, task, images, n, iterations, advance)
+            write_images(answer, path, target, model.space, columns)
+    print(f"{path}: {task} of {len(images)} image(s) by {name}")
+    return 0
+
+
+def verify_command(names: list[str]) -> int:
+    """Check hash, configuration and keys of embedded weights; 1 if any fails."""
+    entries = [find(name) for name in names] or list(catalog().values())
+    failed = 0
+    for entry in entries:
+        try:
+            model = from_pretrained(entry.name)
+            count = sum(p.numel() for p in model.parameters())
+            if count != entry.weights.parameters:
+                raise ZooError(f"{count:,} parameters, the catalog says {entry.weights.parameters:,}.")
+            print(f"ok      {entry.name}")
+        except ZooError as error:
+            failed += 1
+            print(f"FAILED  {entry.name}: {error}")
+    return 1 if failed else 0
+
+
+def _model_for(name: str, task: str, steps: int | None) -> Any:
+    if steps is not None and steps < 0:
+        raise DataError(f"--steps must be 0 or more, not {steps}.")
+    model = from_pretrained(name)
+    if task not in model.tasks:
+        raise DataError(f"{name} has no task '{task}'; it has {', '.join(model.tasks)}.")
+    return model
+
+
+def _shape_for(model: Any, name: str, size: int) -> tuple[int, int, int]:
+    shape = (model.space.shape[0], size, size)
+    try:
+        with torch.no_grad():
+            model.energy(model.sample(1, steps=0, shape=shape))
+    except RuntimeError as error:
+        raise DataError(f"{name} cannot draw images of {size} x {size}: {str(error).splitlines()[0]}") from None
+    return shape
+
+
+def _known(opaque: Tensor | None, mask: str | None, images: Tensor, source: str) -> Tensor:
+    known = opaque if mask is None else read_mask(mask)
+    if known is None:
+        raise DataError(f"{source} has no transparent pixels to fill: mark them, or give --mask (white = known).")
+    if known.shape[-2:] != images.shape[-2:] or len(known) not in (1, len(images)):
+        raise DataError(f"The mask is {tuple(known.shape)}, the images are {tuple(images.shape)}: sizes must agree.")
+    if known.expand(len(images), -1, -1, -1).all():
+        raise DataError("The mask leaves no pixel unknown: there is nothing to fill.")
+    return known
+
+
+def _through_the_run(model, task, images, n, iterations, advance) -> tuple[Tensor, int]:
+    settings = {"iterations": iterations, "progress": lambda _: advance()}
+    if task == "reconstruct":
+        return model.reconstruct(images, **settings), 8
+    if task != "interpolate":
+        raise DataError(f"'{task}' takes no input: use `ebm-zoo {task}`.")
+    if len(images) < 2 or len(images) % 2:
+        raise DataError(f"Interpolation walks between pairs of images: give an even number, not {len(images)}.")
+    return model.interpolate(images[::2], images[1::2], n, **settings).flatten(0, 1), n
+
+
+@contextmanager
+def _progress(text: str, total: int) -> Iterator[Any]:
+    console = Console(stderr=True)
+    # Off a terminal a bar is noise in a log.
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,130 @@
+"""Any object of the zoo as plain data, and back: one grammar for YAML, config.json and checkpoints.
+
+    {"class_path": "ebm_zoo.models.GenerativeConvNet", "init_args": {...}}
+
+It rests on one rule: a constructor argument is kept under its own name.
+"""
+
+import importlib
+import inspect
+from typing import Any, get_origin
+
+from ebm_zoo.errors import ConfigError
+
+# Activations that take plain numbers; everything else a configuration names comes from this package.
+TORCH_CLASSES = frozenset({"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus", "Tanh", "Identity"})
+# Parts of this package whose public classes a configuration may name.
+PUBLIC_PARTS = ("metrics", "models", "networks", "optim", "samplers", "space")
+
+
+def to_config(value: Any) -> Any:
+    """Describe an object by its class and constructor arguments.
+
+    Args:
+        value: None, a number, a string, a list, tuple or dict of such, or an object of a public class that keeps
+            every constructor argument as an attribute of the same name.
+
+    Returns:
+        JSON-ready data; objects become ``{"class_path": ..., "init_args": {...}}``.
+
+    Raises:
+        ConfigError: if the class is not public, or an argument is not kept under its name.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [to_config(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_config(item) for key, item in value.items()}
+    cls = type(value)
+    path, arguments = class_path(cls), {}
+    for name in _parameters(cls):
+        if not hasattr(value, name):
+            raise ConfigError(f"{cls.__name__} does not keep its argument '{name}' as an attribute of that name.")
+        arguments[name] = to_config(getattr(value, name))
+    return {"class_path": path, "init_args": arguments}
+
+
+def from_config(config: Any) -> Any:
+    """Build the object that `to_config` described, importing nothing but named, allowed classes.
+
+    Args:
+        config: plain data.
+
+    Returns:
+        The object.
+
+    Raises:
+        ConfigError: if a class is not allowed or unknown, or an argument is missing, unknown or refused.
+    """
+    if isinstance(config, list):
+        # JSON has no tuple: sizes, ranges and layers come back as the tuples that constructors declare.
+        return tuple(from_config(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    if "class_path" not in config:
+        return {key: from_config(item) for key, item in config.items()}
+    unknown = set(config) - {"class_path", "init_args"}
+    arguments = config.get("init_args") or {}
+    if unknown or not isinstance(arguments, dict):
+        raise ConfigError(f"An object has keys class_path and init_args (a mapping) only, not {sorted(config)}.")
+    cls = allowed_class(config["class_path"])
+    known = _parameters(cls)
+    for name in arguments:
+        if name not in known:
+            raise ConfigError(f"{config['class_path']} has no argument '{name}'; it has {', '.join(known)}.")
+    built = {name: from_config(value) for name, value in arguments.items()}
+    _require_types(cls, built)
+    try:
+        return cls(**built)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ConfigError(f"{config['class_path']} cannot be built from its arguments: {error}.") from error
+
+
+def class_path(cls: type) -> str:
+    """Shortest public path of a class, for instance ``ebm_zoo.models.GenerativeConvNet``."""
+    if cls.__module__.startswith("torch.nn.") and cls.__name__ in TORCH_CLASSES:
+        return f"torch.nn.{cls.__name__}"
+    path = ".".join([*cls.__module__.split(".")[:2], cls.__name__])
+    if allowed_class(path) is not cls:
+        raise ConfigError(f"{cls.__module__}.{cls.__name__} is not public, so no configuration can name it.")
+    return path
+
+
+def allowed_class(path: Any) -> type:
+    """Resolve a class path, refusing all but public classes of this package and a few activations.
+
+    Raises:
+        ConfigError: naming the path.
+    """
+    refusal = ConfigError(
+        f"A configuration may not name {path!r}: only public ebm_zoo classes and a few torch.nn ones."
+    )
+    if not isinstance(path, str):
+        raise refusal
+    module, _, name = path.rpartition(".")
+    if module == "torch.nn" and name in TORCH_CLASSES:
+        return getattr(importlib.import_module("torch.nn"), name)
+    if module not in {f"ebm_zoo.{part}" for part in PUBLIC_PARTS}:
+        raise refusal
+    found = importlib.import_module(module)
+    if name not in getattr(found, "__all__", ()) or not inspect.isclass(getattr(found, name)):
+        raise ConfigError(f"{path} does not exist; {module} has {', '.join(getattr(found, '__all__', ()))}.")
+    return getattr(found, name)
+
+
+def _require_types(cls: type, arguments: dict[str, Any]) -> None:
+    # Only plain classes: an object of another kind would fail far from here. Unions and containers are left alone.
+    for name, value in arguments.items():
+        wanted = inspect.signature(cls).parameters[name].annotation
+        if wanted is float and isinstance(value, int):
+            continue
+        if get_origin(wanted) is None and inspect.isclass(wanted) and not isinstance(value, wanted):
+            found = f"{type(value).__name__} ({value!r:.60})"
+            raise ConfigError(f"{class_path(cls)}: '{name}' must be of type {wanted.__name__}, not {found}.")
+
+
+def _parameters(cls: type) -> list[str]:
+    # A class without a constructor of its own inherits (*args, **kwargs), which are no arguments.
+    parameters = inspect.signature(cls).parameters.values()
+    return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]

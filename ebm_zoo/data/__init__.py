@@ -1,0 +1,7 @@
+"""Data modules: batches of real pictures for models that know nothing of where these come from."""
+
+from ebm_zoo.data.images import ImageData
+from ebm_zoo.data.labelled import LabelledImageData
+from ebm_zoo.data.texture import TextureData
+
+__all__ = ["ImageData", "LabelledImageData", "TextureData"]

@@ -1,0 +1,126 @@
+"""Image files: finding them in a folder, splitting them, decoding them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from ebm_zoo.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"})
+COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"})
+
+TEST_EVERY = 10
+
+
+def user_path(text: str) -> Path:
+    """Path with ``~`` and environment variables replaced."""
+    return Path(os.path.expandvars(text)).expanduser()
+
+
+def image_files(folder: Path, *, skip: str | None = None) -> list[Path]:
+    """All image files below a folder, sorted by their path relative to it.
+
+    Args:
+        folder: Where to look, at any depth; hidden files and folders are left out.
+        skip: Name of one direct subfolder that is left out.
+    """
+    found = []
+    for here, folders, names in os.walk(folder):
+        top = Path(here) == folder
+        folders[:] = [name for name in folders if not name.startswith(".") and not (top and name == skip)]
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    found = [path for path in found if path.suffix.lower() in SUFFIXES]
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """The image files of one split of a folder.
+
+    The subfolders ``train`` and ``test`` hold the splits. Where ``train`` is missing, everything outside
+    ``test`` is training data; where ``test`` is missing, every 10th training file in sorted order (the 10th,
+    20th, ...) is test data instead.
+
+    Args:
+        folder: An existing folder.
+        split: ``"train"`` or ``"test"``.
+
+    Raises:
+        DataError: The split has no image.
+    """
+    train, test = folder / "train", folder / "test"
+    if split == "test" and test.is_dir():
+        files = image_files(test)
+    else:
+        files = image_files(train) if train.is_dir() else image_files(folder, skip="test")
+        if not test.is_dir():
+            every_tenth = slice(TEST_EVERY - 1, None, TEST_EVERY)
+            tests = files[every_tenth]
+            del files[every_tenth]
+            files = tests if split == "test" else files
+    if not files:
+        raise DataError(
+            f"{folder} has no {split} images ({', '.join(sorted(SUFFIXES))}): put some into "
+            f"{folder / split}, or {TEST_EVERY} or more into it, every {TEST_EVERY}th a test image."
+        )
+    return files
+
+
+def stored_shape(path: Path) -> tuple[int, int, int]:
+    """Channels, height and width of an image file, read from its header alone.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return _channels(image, path), image.height, image.width
+    except DataError:
+        raise
+    except Exception as error:  # every decoder of Pillow has exceptions of its own
+        raise _unreadable(path, error) from None
+
+
+def decode(path: Path) -> UInt8[Tensor, "c h w"]:
+    """Read an image file as 8-bit pixels, grey or RGB as it is stored (transparency is dropped).
+
+    Args:
+        path: An image file; of an animation the first frame is read.
+
+    Returns:
+        Pixels 0 to 255, **(C, H, W)** with C = 1 or 3.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            channels = _channels(image, path)
+            if image.mode.startswith("I;16"):
+                # Pillow's own conversion to 8 bits has clipped instead of scaled in several of its versions.
+                pixels = (np.asarray(image) >> 8).astype(np.uint8)
+            else:
+                pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    except DataError:
+        raise
+    except Exception as error:  # every decoder of Pillow has exceptions of its own
+        raise _unreadable(path, error) from None
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).contiguous()
+
+
+def _channels(image: Image.Image, path: Path) -> int:
+    if image.mode in GREY_MODES:
+        return 1
+    if image.mode in COLOUR_MODES:
+        return 3
+    raise DataError(f"{path} has pixels of kind {image.mode!r}: save it with 8 or 16 bits per channel.")
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} is not a readable image ({error}): replace or delete the file.")

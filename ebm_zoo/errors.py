@@ -1,0 +1,25 @@
+"""Errors that a user can cause and mend: one sentence what is wrong, one what to do."""
+
+
+class ZooError(Exception):
+    """Base of all errors the zoo raises on purpose; the command line prints them without a traceback."""
+
+
+class ConfigError(ZooError):
+    """A configuration names an unknown class or argument, or a value out of its range."""
+
+
+class DataError(ZooError):
+    """A data set is missing, or an image has another size, channel count or range than the model."""
+
+
+class WeightsError(ZooError):
+    """A weight file is missing, truncated or altered, or does not fit its configuration."""
+
+
+class CatalogError(ZooError):
+    """The catalog has a bad field, or no entry of the asked name."""
+
+
+class DivergenceError(ZooError):
+    """Training left the stable region: a loss is not finite or energies ran away."""

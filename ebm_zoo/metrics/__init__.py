@@ -1,0 +1,24 @@
+"""How good samples are: distances between feature sets, the extractors of those features, and one metric."""
+
+from ebm_zoo.metrics.distances import (
+    frechet_distance,
+    kernel_distance,
+    nearest_distance,
+    precision_recall_density_coverage,
+)
+from ebm_zoo.metrics.features import GreyClassifier, Inception
+from ebm_zoo.metrics.generation import GenerationMetrics
+from ebm_zoo.metrics.shipped import DigitsClassifier, FashionClassifier, Pixels
+
+__all__ = [
+    "DigitsClassifier",
+    "FashionClassifier",
+    "GenerationMetrics",
+    "GreyClassifier",
+    "Inception",
+    "Pixels",
+    "frechet_distance",
+    "kernel_distance",
+    "nearest_distance",
+    "precision_recall_density_coverage",
+]

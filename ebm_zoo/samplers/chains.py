@@ -1,0 +1,142 @@
+"""Where a run of MCMC starts, and what is remembered of it."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from ebm_zoo.errors import ConfigError
+from ebm_zoo.samplers.noise import Noise
+
+
+class Chains(ABC):
+    """Start and memory of the chains that give the negative samples of learning.
+
+    Memory is held in plain tensors, never in module buffers: DistributedDataParallel would overwrite every rank's
+    buffers with rank 0's. `state` and `restore` carry it through training checkpoints.
+    """
+
+    @abstractmethod
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        """Begin a run.
+
+        Args:
+            x: observed batch, **(B, *)**.
+            noise: p0, where a chain begins that continues nothing.
+
+        Returns:
+            Starting states, **(C, *)**; C may differ from B.
+        """
+
+    def finish(self, x: Tensor) -> None:
+        """End a run.
+
+        Args:
+            x: last states of the chains that `start` returned, **(C, *)**.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """What must be remembered between runs; empty where nothing is."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` returned."""
+
+
+class ShortRun(Chains):
+    """Every run starts from fresh noise: non-persistent short-run MCMC.
+
+    Good for: chains that at test time do just what they did in learning. Often confused with: an approximation of
+    sampling from p(x); with few steps the model learned is the short run itself.
+
+    Args:
+        count: number of chains C; 0 = as many as the batch.
+
+    References:
+        Nijkamp, Hill, Zhu, Wu. On Learning Non-Convergent Non-Persistent Short-Run MCMC Toward Energy-Based
+        Model. 2019. https://arxiv.org/abs/1904.09770
+    """
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = _at_least("count", count, 0)
+
+    def start(self, x, noise):
+        """Draw fresh noise; see `Chains`."""
+        return noise(x.new_empty((self.count or len(x), *x.shape[1:])))
+
+
+class FromData(Chains):
+    """Every run starts from the observed batch: contrastive divergence.
+
+    References:
+        Hinton. Training Products of Experts by Minimizing Contrastive Divergence. 2002.
+        https://doi.org/10.1162/089976602760128018
+    """
+
+    def start(self, x, noise):
+        """Copy the batch; see `Chains`."""
+        return x.detach().clone()
+
+
+class Persistent(Chains):
+    """Runs continue where earlier ones ended: a replay memory of chains, a part of them begun anew.
+
+    Each run takes C chains of the memory at random; each is replaced by fresh noise with probability ``refresh``,
+    so a chain lives 1/refresh runs on average. Each rank of a distributed run has its own memory.
+
+    Args:
+        size: chains in the memory.
+        refresh: probability that a chain starts anew, in [0, 1].
+        count: number of chains C per run; 0 = as many as the batch.
+
+    Raises:
+        ConfigError: if a number is out of its range, or more chains are asked for than the memory holds.
+
+    References:
+        Tieleman. Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient. 2008.
+        Du, Mordatch. Implicit Generation and Generalization in Energy-Based Models. 2019.
+        https://arxiv.org/abs/1903.08689
+    """
+
+    def __init__(self, size: int, refresh: float = 0.05, count: int = 0) -> None:
+        if not 0 <= refresh <= 1:
+            raise ConfigError(f"Persistent refresh is a probability, not {refresh}.")
+        self.refresh = refresh
+        self.size, self.count = _at_least("size", size, 1), _at_least("count", count, 0)
+        self.memory: Tensor | None = None
+        self._taken = torch.empty(0, dtype=torch.long)
+
+    def start(self, x, noise):
+        """Take chains of the memory, some begun anew; see `Chains`."""
+        count = self.count or len(x)
+        if count > self.size:
+            raise ConfigError(
+                f"{count} chains are asked of a replay memory of {self.size}: raise its size to {count} or more, "
+                "or lower the batch size or count."
+            )
+        if self.memory is None:
+            self.memory = noise(x.new_empty((self.size, *x.shape[1:])))
+        self.memory = self.memory.to(x.device)
+        self._taken = torch.randperm(self.size, device=x.device)[:count]
+        chains = self.memory[self._taken]
+        anew = torch.rand(count, device=x.device) < self.refresh
+        return torch.where(anew.view(-1, *[1] * (x.dim() - 1)), noise(chains), chains)
+
+    def finish(self, x):
+        """Put the chains back; see `Chains`."""
+        if self.memory is not None:
+            self.memory[self._taken] = x.detach().to(self.memory.dtype)
+
+    def state(self):
+        """The memory, **(size, *)**."""
+        return {} if self.memory is None else {"memory": self.memory}
+
+    def restore(self, state):
+        """Take up a memory."""
+        self.memory = state["memory"].clone() if state else None
+
+
+def _at_least(name: str, value: int, least: int) -> int:
+    if value < least:
+        raise ConfigError(f"{name} must be {least} or more, not {value}.")
+    return value

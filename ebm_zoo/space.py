@@ -1,0 +1,64 @@
+"""The space a model lives in: shape and range of one datum."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_zoo.errors import ConfigError, DataError
+
+__all__ = ["Space"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Shape and value range of one datum; part of every model's configuration.
+
+    Args:
+        shape: shape of one datum, for images (C, H, W).
+        low: smallest value.
+        high: largest value.
+
+    Raises:
+        ConfigError: unless low < high and every size is positive.
+    """
+
+    shape: tuple[int, ...]
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or min(self.shape, default=0) < 1:
+            raise ConfigError(f"A space needs positive sizes and low < high, not {self}.")
+
+    def template(self, n: int, like: Tensor) -> Tensor:
+        """An uninitialised batch, **(n, *shape)**, on the device of ``like``, float32."""
+        return torch.empty((n, *self.shape), device=like.device)
+
+    def check(self, x: Tensor, slack: float = 0.0) -> Tensor:
+        """Return ``x``, **(B, *shape)**, or say why it does not belong here.
+
+        Args:
+            x: a batch.
+            slack: how far outside the range a value may lie, as a part of the range.
+
+        Raises:
+            DataError: for another shape, values that are not finite, or values outside the range.
+        """
+        if tuple(x.shape[1:]) != tuple(self.shape):
+            raise DataError(
+                f"This model takes data of shape (B, {', '.join(map(str, self.shape))}), not {tuple(x.shape)}: "
+                "resize, or convert the channels, first."
+            )
+        if not x.is_floating_point():
+            raise DataError(f"This model takes floating-point data in [{self.low:g}, {self.high:g}], not {x.dtype}.")
+        if not torch.isfinite(x).all():
+            raise DataError("The data hold NaN or infinite values: mend or drop these items first.")
+        low, high = (x.min().item(), x.max().item()) if x.numel() else (self.low, self.high)
+        margin = (slack + 1e-4) * (self.high - self.low)
+        if low < self.low - margin or high > self.high + margin:
+            raise DataError(
+                f"This model takes values in [{self.low:g}, {self.high:g}]; these reach from {low:.4g} to {high:.4g}: "
+                "rescale them first."
+            )
+        return x

@@ -1,0 +1,77 @@
+"""The contract table: one line per model, tested as a whole in test_contract.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tiny import SHAPE, convnet, energy, images, labelled
+from torch import Tensor
+
+from ebm_zoo.metrics import GreyClassifier
+from ebm_zoo.models import Classifier, EnergyModel
+from ebm_zoo.networks import GaussianReference
+from ebm_zoo.optim import Adam
+from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Persistent, ShortRun
+from ebm_zoo.space import Space
+
+COUNT = 4
+"""Data in the batch that tasks and predict_step are given."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny model and what it has to answer.
+
+    Args:
+        model: makes it, drawing its weights from the global stream.
+        batch: data of a training step, by count.
+        tasks: call of every task for a batch of COUNT, and the shape of its answer.
+        predicted: shape of each answer of predict_step to a batch of COUNT.
+        refused: tasks that these settings cannot do.
+        energies: constructor arguments that are energies; empty for a model that is no generative one.
+    """
+
+    model: Callable[[], EnergyModel]
+    batch: Callable[[int], Any]
+    tasks: dict[str, tuple[Callable[[Any, Any], Tensor], tuple[int, ...]]]
+    predicted: dict[str, tuple[int, ...]]
+    refused: tuple[str, ...] = ()
+    energies: tuple[str, ...] = ("energy",)
+
+
+def left_half(x: Tensor) -> Tensor:
+    return torch.arange(x.shape[-1]) < x.shape[-1] // 2
+
+
+def fitted() -> FittedGaussian:
+    noise = FittedGaussian(SHAPE, rank=5)
+    noise.fit([images(64)])
+    return noise
+
+
+def classifier() -> Classifier:
+    return Classifier(GreyClassifier(classes=3, width=4), Space((1, 28, 28), 0.0, 1.0), {"network": Adam(lr=1e-2)})
+
+
+IMAGE_TASKS = {
+    "sample": (lambda model, x: model.sample(3), (3, *SHAPE)),
+    "energy": (lambda model, x: model.energy(x), (COUNT,)),
+    "inpaint": (lambda model, x: model.inpaint(x, left_half(x)), (COUNT, *SHAPE)),
+    "reconstruct": (lambda model, x: model.reconstruct(x, iterations=2), (COUNT, *SHAPE)),
+    "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, iterations=2), (2, 3, *SHAPE)),
+}
+IMAGE = (images, IMAGE_TASKS, {"samples": (COUNT, *SHAPE), "energy": (COUNT,)})
+LABELLED = (labelled, {"classify": (lambda model, x: model.classify(x[0]), (COUNT,))}, {"classes": (COUNT,)})
+NO_SHORT_RUN = ("reconstruct", "interpolate")
+
+CASES = {
+    "classifier": Case(classifier, *LABELLED, energies=()),
+    "generative_convnet": Case(lambda: convnet(chains=ShortRun()), *IMAGE),
+    "generative_convnet-from_data": Case(lambda: convnet(chains=FromData()), *IMAGE),
+    "generative_convnet-persistent": Case(lambda: convnet(chains=Persistent(size=16, refresh=0.2)), *IMAGE),
+    "generative_convnet-hmc": Case(lambda: convnet(sampler=HMC(3, 0.1, 3)), *IMAGE, refused=NO_SHORT_RUN),
+    "generative_convnet-fitted_noise": Case(lambda: convnet(noise=fitted()), *IMAGE),
+    "generative_convnet-reference": Case(lambda: convnet(energy=GaussianReference(energy(), 0.5)), *IMAGE),
+    "generative_convnet-penalty": Case(lambda: convnet(data_noise=0.05, penalty=0.1, sample_steps=7), *IMAGE),
+}

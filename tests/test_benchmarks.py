@@ -1,0 +1,124 @@
+"""The benchmark of the Langevin sampler: who takes part, and that all of them compute the same."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch._dynamo.exc import BackendCompilerFailed
+
+from benchmarks import langevin as benchmark
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPARED = ["plain loop, fp32", "ours, eager fp32"]
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Energies as they are where one is to be compiled."""
+    monkeypatch.setattr(torch, "compile", lambda energy: energy)
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    """A machine without torchebm."""
+    monkeypatch.setitem(sys.modules, "torchebm", None)
+    monkeypatch.setitem(sys.modules, "torchebm.core", None)
+
+
+@pytest.fixture
+def threads():
+    """Keep what a run sets from the tests after it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def printed_rows(text, separator):
+    """Cells of every line with a time per step or a dash in its place."""
+    lines = [[cell.strip() for cell in line.split(separator) if cell.strip()] for line in text.splitlines()]
+    return [line for line in lines if line and line[0].startswith(("plain", "ours", "torchebm"))]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--markdown"]], ids=["text", "markdown"])
+def test_prints_both_tables(arguments, uncompiled, absent, threads, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "BATCH", 2)
+    benchmark.main(["--steps", "2", "--rounds", "1", "--threads", "1", *arguments])
+    text = capsys.readouterr().out
+    rows = printed_rows(text, "|" if arguments else "  ")
+    compiled = ["ours, compiled fp32", "ours, compiled bf16", "ours, compiled fp32, frozen"]
+    latents = [*COMPARED, "ours, compiled fp32", "ours, compiled fp32, frozen"]
+    assert [row[0] for row in rows] == [*COMPARED, "ours, eager bf16", *compiled, "torchebm", *latents]
+    assert all(len(row) == 6 for row in rows)
+    assert rows[6][1:] == ["-", "-", "-", "-", "not installed: pip install torchebm"]
+    for name, *_, agreement in rows[:6] + rows[7:]:
+        assert agreement.endswith("within 5e-03" if "bf16" in name else "within 1e-05"), name
+    assert f"PyTorch {torch.__version__}" in text and "threads: 1," in text
+    assert "images/s" in text and "latents/s" in text
+
+
+@pytest.mark.parametrize("contestants", [benchmark.image_contestants, benchmark.latent_contestants])
+def test_the_states_move_far_beyond_the_tolerances(contestants, uncompiled, absent):
+    torch.manual_seed(0)
+    reference = contestants()[0]
+    start = torch.rand(2, 1, 32, 32) if contestants is benchmark.image_contestants else torch.randn(2, 100)
+    moved = (reference.run(start, benchmark.CHECK_STEPS, 0.0) - start).abs().max().item()
+    assert moved > 10 * benchmark.BF16
+
+
+def test_a_sampler_that_computes_something_else_is_beyond_its_tolerance():
+    def halved(x, steps, noise_scale):
+        return x + (benchmark.plain(energy, x, steps, noise_scale) - x) / 2
+
+    def energy(x):
+        return x.square().sum(1)
+
+    reference = benchmark.Contestant("plain", partial(benchmark.plain, energy))
+    rows = benchmark.race([reference, benchmark.Contestant("halved", halved)], torch.ones(2, 3), 1, 1)
+    assert [row[-1].split()[1] for row in rows] == ["within", "BEYOND"]
+
+
+def test_the_plain_loop_is_the_zoos_sampler_noise_included():
+    def energy(x):
+        return x.square().sum(1)
+
+    ends = []
+    for run in (benchmark.plain, benchmark.ours):
+        torch.manual_seed(0)
+        ends.append(run(energy, torch.ones(2, 3), 4, 0.5))
+    torch.testing.assert_close(*ends)
+
+
+def test_torchebm_takes_the_same_steps_noise_included():
+    pytest.importorskip("torchebm")
+    energy = benchmark.with_gradients(torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.Flatten(0)))
+    ends = []
+    for run in (partial(benchmark.plain, energy), benchmark.torchebm(energy).run):
+        torch.manual_seed(0)
+        ends.append(run(torch.ones(2, 3), 4, 0.5))
+    torch.testing.assert_close(*ends)
+
+
+def test_a_missing_compiler_is_a_note_in_the_row():
+    def compiled(x, steps, noise_scale):
+        raise BackendCompilerFailed(torch.compile, RuntimeError("No working C++ compiler found\nhint"), None)
+
+    reference = benchmark.Contestant("plain", lambda x, steps, noise_scale: x)
+    rows = benchmark.race([reference, benchmark.Contestant("compiled", compiled)], torch.ones(2, 3), 1, 1)
+    assert rows[1][:5] == ["compiled", "-", "-", "-", "-"]
+    assert rows[1][5].startswith("torch.compile failed: ") and "\n" not in rows[1][5]
+
+
+def test_the_energy_is_that_of_the_fashion_mnist_configuration():
+    config = yaml.safe_load((ROOT / "zoo_configs/generative_convnet/fashion_mnist.yaml").read_text())
+    layers = config["model"]["init_args"]["energy"]["init_args"]["layers"]
+    assert tuple(map(tuple, layers)) == benchmark.LAYERS
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--rounds", "-1"]])
+def test_refuses_runs_without_a_step(arguments, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(arguments)
+    assert "is below 1" in capsys.readouterr().err

@@ -1,0 +1,395 @@
+"""The catalog, trained models by name, and every experiment of zoo_configs."""
+
+import datetime
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny import SHAPE, convnet
+from zoo_helpers import NAME, done, entry, figure, idx_files, image_folder, saved_model, shipped, tiny_zoo, zoo
+
+import ebm_zoo
+from ebm_zoo import from_pretrained, list_models, save_pretrained
+from ebm_zoo.config import allowed_class, to_config
+from ebm_zoo.errors import CatalogError, ConfigError, WeightsError, ZooError
+from ebm_zoo.files import WEIGHTS, read_folder, resource
+from ebm_zoo.models import GenerativeConvNet
+from ebm_zoo.samplers import Persistent
+from ebm_zoo.zoo import catalog, config_path, find, read_catalog
+from ebm_zoo.zoo.card import card, write_cards
+
+CONFIGS = sorted(resource("zoo_configs").rglob("*.yaml"))
+SHIPPED = shipped()
+
+
+@pytest.fixture
+def model(tmp_path):
+    with tiny_zoo(tmp_path / "zoo") as model:
+        yield model
+
+
+# Reading a catalog
+
+
+@pytest.fixture
+def item(tmp_path) -> dict:
+    """A valid entry, to be spoilt."""
+    return entry(tmp_path / "saved", saved_model(tmp_path / "saved"))
+
+
+def read(tmp_path, content) -> dict:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump({NAME: content}))
+    return read_catalog(path)
+
+
+def test_an_entry_is_read_as_it_is_written(tmp_path, item):
+    found = read(tmp_path, item)[NAME]
+    assert found.name == NAME and found.tasks == GenerativeConvNet.tasks
+    assert found.space.shape == SHAPE and (found.space.low, found.space.high) == (-1.0, 1.0)
+    assert [(metric.name, metric.value, metric.paper) for metric in found.metrics] == [
+        ("frechet_distance", 1.5, 2.25),
+        ("made_up_figure", 3.0, None),
+    ]
+    assert (found.paper.year, found.training.notes, found.weights.size) == (2016, "", item["weights"]["size"])
+
+
+REQUIRED = {
+    "": ["summary", "model", "tasks", "paper", "data", "space", "sampler", "weights", "training"],
+    "paper": ["title", "authors", "year", "url"],
+    "data": ["name", "split", "terms", "url"],
+    "space": ["shape", "low", "high"],
+    "weights": ["file", "size", "sha256", "parameters"],
+    "training": ["command", "seed", "wall_time", "hardware", "date", "versions"],
+}
+
+
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part, names in REQUIRED.items() for name in names])
+def test_a_missing_field_is_named(tmp_path, item, part, name):
+    (item[part] if part else item).pop(name)
+    where = f"{NAME}.{part}" if part else NAME
+    with pytest.raises(CatalogError) as error:
+        read(tmp_path, item)
+    assert str(error.value) == f"{tmp_path / 'catalog.yaml'}: {where} lacks the field '{name}'."
+
+
+@pytest.mark.parametrize("part", REQUIRED)
+def test_an_unknown_field_is_named(tmp_path, item, part):
+    (item[part] if part else item)["nonsense"] = 1
+    with pytest.raises(CatalogError, match=f"{part or NAME} has the unknown field 'nonsense'; it may have "):
+        read(tmp_path, item)
+
+
+BAD = {
+    "text for a number": (("weights", "size"), "many", "weights.size must be of type int, not str ('many')"),
+    "number for text": (("summary",), 3, "summary must be of type str, not int (3)"),
+    "fraction for a count": (("weights", "parameters"), 1.5, "weights.parameters must be of type int, not float"),
+    "yes for a count": (("training", "seed"), True, "training.seed must be of type int, not bool"),
+    "date without quotes": (("training", "date"), datetime.date(2026, 1, 31), "type str, not date"),
+    "text for a list": (("tasks",), "sample", "tasks must be of type list, not str"),
+    "item of a list": (("space", "shape"), [1, "8", 8], "space.shape[1] must be of type int, not str ('8')"),
+    "nothing": (("paper",), None, "paper must be of type dict, not NoneType"),
+    "no mapping": (("weights",), [1], "weights must be of type dict, not list"),
+    "negative size": (("weights", "size"), -5, "weights.size must be positive, not -5"),
+    "no parameters": (("weights", "parameters"), 0, "weights.parameters must be positive, not 0"),
+    "short hash": (("weights", "sha256"), "abc", "weights.sha256 must be 64 hexadecimal digits, not 'abc'"),
+    "negative seed": (("training", "seed"), -1, "training.seed must be 0 or more, not -1"),
+    "negative side": (("space", "shape"), [1, -8, 8], "space.shape must be sizes above 0, not (1, -8, 8)"),
+    "empty shape": (("space", "shape"), [], "space.shape must be sizes above 0, not ()"),
+    "range upside down": (("space", "low"), 2, "space.low must be below high (1), not 2.0"),
+    "file elsewhere": (("weights", "file"), "../../x.safetensors", "weights.file leaves the weights folder"),
+    "file anywhere": (("weights", "file"), "/etc/passwd", "weights.file leaves the weights folder"),
+    "figure in words": (("metrics",), [figure("a", "low")], "metrics[0].value must be of type float, not str"),
+    "no figure": (("metrics",), [figure("a", float("nan"))], "metrics[0].value must be finite, not nan"),
+    "second figure": (("metrics",), [figure("a", 1.0), {"name": "b"}], "metrics[1] lacks the field 'value'"),
+    "figure of the paper": (("metrics",), [figure("a", 1.0, paper="best")], "metrics[0].paper must be of type float"),
+}
+
+
+@pytest.mark.parametrize(("field", "value", "says"), BAD.values(), ids=BAD)
+def test_a_bad_field_is_one_clear_error(tmp_path, item, field, value, says):
+    target = item
+    for name in field[:-1]:
+        target = target[name]
+    target[field[-1]] = value
+    with pytest.raises(CatalogError) as error:
+        read(tmp_path, item)
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / 'catalog.yaml'}: {NAME}.") and says in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- a\n- b\n", "must map names to entries"),
+        ("", "must map names to entries"),
+        ("a: 3\n", "a must be a mapping of fields"),
+        ("a: {b: [}\n", "Cannot read the catalog"),
+        ("a: !!python/object/apply:os.getcwd []\n", "Cannot read the catalog"),
+    ],
+)
+def test_files_that_are_no_catalog(tmp_path, text, says):
+    with pytest.raises(CatalogError, match=says):
+        read(tmp_path, text)
+
+
+def test_a_missing_catalog_is_named(tmp_path):
+    with pytest.raises(CatalogError, match=r"Cannot read the catalog .*nowhere\.yaml.*No such file"):
+        read_catalog(tmp_path / "nowhere.yaml")
+
+
+# Names
+
+
+def test_names(model):
+    assert list_models() == [NAME] == list_models("*tiny") == list_models("generative_convnet/*")
+    assert list_models("tiny") == []
+    assert find(NAME) is catalog()[NAME]
+
+
+def test_the_nearest_name_is_suggested(model):
+    with pytest.raises(CatalogError, match=f"named 'generative_convnet/tny'. Did you mean {NAME}"):
+        find("generative_convnet/tny")
+    with pytest.raises(CatalogError, match=r"named 'zzz'\. `ebm-zoo list` shows all names"):
+        from_pretrained("zzz")
+
+
+def test_configurations_are_found_inside_their_folder_only(model, tmp_path):
+    assert config_path(NAME) == find(NAME).config == tmp_path / "zoo" / "zoo_configs" / f"{NAME}.yaml"
+    (tmp_path / "zoo" / "outside.yaml").write_text("a: 1")
+    for name in ("../outside", str(tmp_path / "zoo" / "outside"), "generative_convnet"):
+        with pytest.raises(CatalogError, match="No configuration file and no zoo configuration is named"):
+            config_path(name)
+
+
+def test_verify_counts_the_parameters(model, tmp_path):
+    path = tmp_path / "zoo" / "checkpoints.yaml"
+    content = yaml.safe_load(path.read_text())
+    content[NAME]["weights"]["parameters"] += 1
+    path.write_text(yaml.safe_dump(content))
+    catalog.cache_clear()
+    result = zoo("verify")
+    count = sum(p.numel() for p in model.parameters())
+    assert (result.code, result.out) == (1, f"FAILED  {NAME}: {count:,} parameters, the catalog says {count + 1:,}.\n")
+
+
+# Models to files and back
+
+
+def test_a_model_by_name_is_the_model_that_was_saved(model):
+    loaded = from_pretrained(NAME)
+    assert not loaded.training
+    assert to_config(loaded) == to_config(model)
+    seeds = [torch.Generator().manual_seed(1) for _ in range(2)]
+    assert torch.equal(loaded.sample(3, generator=seeds[0]), model.sample(3, generator=seeds[1]))
+
+
+def test_saved_models_hold_no_replay_memory(tmp_path):
+    model = convnet(chains=Persistent(size=500))
+    model.losses(torch.zeros(4, *SHAPE))
+    save_pretrained(model, tmp_path / "a")
+    loaded = from_pretrained(tmp_path / "a")
+    assert loaded.chains.memory is None and loaded.chains.size == 500
+    assert (tmp_path / "a" / "model.safetensors").stat().st_size < 500 * 64
+
+
+def test_saving_again_replaces_both_files(tmp_path):
+    saved_model(tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with torch.no_grad():
+        model = saved_model(tmp_path / "other", penalty=0.5)
+        next(model.parameters()).add_(1)
+    save_pretrained(model, tmp_path)
+    second = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert first.keys() == second.keys() == {"config.json", "model.safetensors"}
+    assert all(first[name] != second[name] for name in first)
+    assert torch.equal(next(from_pretrained(tmp_path).parameters()), next(model.parameters()))
+
+
+def test_saving_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ZooError, match="Cannot write"):
+        save_pretrained(convnet(), tmp_path / "file")
+    with pytest.raises(ZooError, match="Cannot write"):
+        save_pretrained(convnet(), tmp_path / "file" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_weights_of_another_architecture_do_not_load(tmp_path):
+    saved_model(tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    config["model"]["init_args"]["energy"]["init_args"]["layers"][0][0] = 7
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"The weights of .*a do not fit its configuration: size mismatch"):
+        from_pretrained(tmp_path / "a")
+
+
+def test_a_model_of_no_public_class_cannot_be_saved(tmp_path):
+    class Mine(GenerativeConvNet):
+        pass
+
+    mine = convnet()
+    mine.__class__ = Mine
+    with pytest.raises(ConfigError, match="Mine"):
+        save_pretrained(mine, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_package_names_its_api():
+    assert set(ebm_zoo.__all__) == {"__version__", "from_pretrained", "list_models", "save_pretrained"}
+    assert all(getattr(ebm_zoo, name) is not None for name in ebm_zoo.__all__)
+    assert all(getattr(ebm_zoo.zoo, name) is not None for name in ebm_zoo.zoo.__all__)
+    for package in (ebm_zoo, ebm_zoo.zoo):
+        with pytest.raises(AttributeError, match="nonsense"):
+            _ = package.nonsense
+
+
+# Cards
+
+
+def test_a_card_says_what_the_catalog_says(model, tmp_path):
+    text = card(find(NAME))
+    for part in (f'from_pretrained("{NAME}")', "A Title", "Terms: none", "| made_up_figure | 3 |", "| 2.25 |"):
+        assert part in text
+    write_cards()
+    assert (tmp_path / "zoo" / "weights" / NAME / "README.md").read_text(encoding="utf-8") == text
+
+
+# The zoo itself
+
+
+def shipped_cases():
+    return pytest.mark.parametrize("shown", SHIPPED, ids=[each.name for each in SHIPPED])
+
+
+@shipped_cases()
+def test_shipped_weights_are_those_of_the_catalog(shown):
+    assert done("verify", shown.name) == f"ok      {shown.name}\n"
+    config, data, sha256 = read_folder(shown.folder)
+    assert (len(data), sha256) == (shown.weights.size, shown.weights.sha256)
+    cls = allowed_class(config["class_path"])
+    assert shown.model.rpartition(".")[2] == cls.__name__
+    assert shown.tasks == cls.tasks
+
+
+@shipped_cases()
+def test_shipped_models_are_what_the_catalog_says(shown):
+    model = from_pretrained(shown.name)
+    assert sum(p.numel() for p in model.parameters()) == shown.weights.parameters
+    space = model.space
+    assert (space.shape, space.low, space.high) == (shown.space.shape, shown.space.low, shown.space.high)
+
+
+@shipped_cases()
+def test_shipped_cards_are_up_to_date(shown):
+    assert (shown.folder / "README.md").read_text(encoding="utf-8") == card(shown)
+
+
+@shipped_cases()
+def test_shipped_configuration_is_that_of_the_experiment(shown, tmp_path, monkeypatch):
+    """What the YAML of the same name builds is what config.json describes."""
+    built = built_model(shown.config, tmp_path, monkeypatch)
+    assert json.loads(json.dumps(to_config(built))) == read_folder(shown.folder)[0]
+
+
+@shipped_cases()
+def test_shipped_models_answer_the_command_line(shown, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBM_ZOO_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load(shown.config.read_text())
+    options = [*tiny_data(config, tmp_path / "data"), *few_steps(config), "--trainer.limit_test_batches=3"]
+    text = done("test", "--pretrained", shown.name, *options)
+    for metric in shown.metrics:
+        assert f"\n{metric.name} " in text
+    if "sample" in shown.tasks:
+        done("sample", shown.name, "--n", 2, "--steps", 2, "--out", "a.npy")
+        assert np.load("a.npy").shape == (2, *shown.space.shape)
+
+
+@shipped_cases()
+def test_shipped_figures_name_commands_that_exist(shown):
+    for command in (shown.training.command, *(metric.command for metric in shown.metrics)):
+        assert shown.name in command and command.startswith(("ebm-zoo ", "python ")), command
+
+
+@pytest.mark.skipif(not SHIPPED, reason="there is no catalog")
+def test_shipped_files_belong_to_the_catalog():
+    files = {path.parent for path in WEIGHTS.rglob("config.json")}
+    assert files == {each.folder for each in SHIPPED}
+
+
+# Every experiment, through the command line, on tiny data
+
+
+def tiny_data(config: dict, root: Path) -> list[str]:
+    """Options that let an experiment run on images made here, of the size that its model takes."""
+    shape = tuple(config["model"]["init_args"]["space"]["shape"])
+    data = config["data"]["init_args"]
+    options = ["--data.init_args.batch_size=4"]
+    for name in ("source", "outliers"):
+        if data.get(name) in ("FashionMNIST", "MNIST"):
+            idx_files(root, data[name])
+        elif data.get(name) not in (None, "digits"):
+            options.append(f"--data.init_args.{name}={image_folder(root / name, 12, shape)}")
+    if data.get("image") not in (None, "brick", "grass", "gravel"):
+        (image,) = image_folder(root / "image", 1, (shape[0], shape[1] + 8, shape[2] + 8)).iterdir()
+        options += [f"--data.init_args.image={image}"]
+    return options
+
+
+def few_steps(config: dict) -> list[str]:
+    """Options for chains of two steps."""
+    options = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
+    if "sampler" in config["model"]["init_args"]:
+        options += ["--model.init_args.sampler.init_args.steps=2", "--model.init_args.sample_steps=2"]
+    return options
+
+
+def needs_weights(config: dict) -> str | None:
+    """Name of shipped weights that an experiment measures with, where they are missing."""
+    name = "classifier/fashion_mnist"
+    missing = not (WEIGHTS / name / "config.json").is_file()
+    return name if missing and "FashionClassifier" in json.dumps(config["trainer"]) else None
+
+
+def built_model(path: Path, tmp_path, monkeypatch):
+    """The model of an experiment, as the command line builds it."""
+    train = importlib.import_module("ebm_zoo.cli.train")
+    built = []
+
+    def stop(self, *_):
+        built.append(self.model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("EBM_ZOO_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.ZooCLI, "after_instantiate_classes", stop)
+    config = yaml.safe_load(path.read_text())
+    result = zoo("fit", "--config", path, *tiny_data(config, tmp_path / "data"))
+    assert result.code == 130, result
+    return built[0]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS])
+def test_every_experiment_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBM_ZOO_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load(path.read_text())
+    if missing := needs_weights(config):
+        pytest.skip(f"{missing} is not in the weights")
+    options = [*tiny_data(config, tmp_path / "data"), *few_steps(config)]
+    done("fit", "--config", path, *options, "--trainer.max_steps=2", "--trainer.limit_val_batches=1")
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
+    done("test", "--config", path, *options, "--ckpt_path", checkpoint, "--trainer.limit_test_batches=2")
+
+
+def test_experiments_are_named_after_their_run_folder():
+    assert CONFIGS
+    for path in CONFIGS:
+        logger = yaml.safe_load(path.read_text())["trainer"]["logger"]["init_args"]
+        assert logger["name"] == f"{path.parent.name}/{path.stem}"
