@@ -21,14 +21,15 @@ def to_config(value: Any) -> Any:
     """Describe an object by its class and constructor arguments.
 
     Args:
-        value: None, a number, a string, a list, tuple or dict of such, or an object of a public class that keeps
-            every constructor argument as an attribute of the same name.
+        value: None, a number, a string, a list, tuple or dict of such, or an object of a class that keeps every
+            constructor argument as an attribute of the same name. A class of yours is named too, so that a run
+            can be logged; only public classes can be built again from the configuration.
 
     Returns:
         JSON-ready data; objects become ``{"class_path": ..., "init_args": {...}}``.
 
     Raises:
-        ConfigError: if the class is not public, or an argument is not kept under its name.
+        ConfigError: if an argument is not kept under its name, or a class of this package is not public.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -82,13 +83,26 @@ def from_config(config: Any) -> Any:
 
 
 def class_path(cls: type) -> str:
-    """Shortest public path of a class, for instance ``ebm_zoo.models.GenerativeConvNet``."""
+    """Shortest public path of a class, for instance ``ebm_zoo.models.GenerativeConvNet``; a foreign class's own."""
     if cls.__module__.startswith("torch.nn.") and cls.__name__ in TORCH_CLASSES:
         return f"torch.nn.{cls.__name__}"
+    if cls.__module__.split(".")[0] != "ebm_zoo":
+        return f"{cls.__module__}.{cls.__qualname__}"
     path = ".".join([*cls.__module__.split(".")[:2], cls.__name__])
     if allowed_class(path) is not cls:
         raise ConfigError(f"{cls.__module__}.{cls.__name__} is not public, so no configuration can name it.")
     return path
+
+
+def require_public(config: Any) -> None:
+    """Refuse a configuration that `from_config` would refuse for a class it names."""
+    if isinstance(config, dict):
+        if "class_path" in config:
+            allowed_class(config["class_path"])
+        config = list(config.values())
+    if isinstance(config, list):
+        for item in config:
+            require_public(item)
 
 
 def allowed_class(path: Any) -> type:
@@ -126,5 +140,11 @@ def _require_types(cls: type, arguments: dict[str, Any]) -> None:
 
 def _parameters(cls: type) -> list[str]:
     # A class without a constructor of its own inherits (*args, **kwargs), which are no arguments.
-    parameters = inspect.signature(cls).parameters.values()
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except ValueError:
+        raise ConfigError(f"A {cls.__name__} cannot be described by constructor arguments.") from None
+    foreign = cls.__name__ not in TORCH_CLASSES
+    if foreign and "__init__" in vars(cls) and any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        raise ConfigError(f"{cls.__name__} takes any number of arguments: wrap it in a class that names them.")
     return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import jaxtyping
 
 # Before anything imports the package: every annotated function is checked against its jaxtyping shapes.
-jaxtyping.install_import_hook("ebm_zoo", "beartype.beartype")
+jaxtyping.install_import_hook("ebm_zoo", "typecheck.check")
 # Read when wandb is imported.
 os.environ["WANDB_MODE"] = "offline"
 

@@ -34,7 +34,7 @@ from ebm_zoo.metrics import (
     precision_recall_density_coverage,
 )
 from ebm_zoo.networks import ConvEnergy
-from ebm_zoo.samplers import FittedGaussian
+from ebm_zoo.samplers import FittedGaussian, Persistent
 
 # Of Lightning, which asks newer torch for a class on its way out and advises more workers.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
@@ -330,3 +330,16 @@ def test_compile_compiles_the_named_networks_and_keeps_their_names(monkeypatch):
     names = list(model.state_dict())
     trainer(callbacks=[Compile()], max_steps=1).fit(model, datamodule=TinyData(images(8)))
     assert compiled == [model.energy] and list(model.state_dict()) == names
+
+
+def test_training_without_validation_is_drawn_and_left_alone(tmp_path):
+    def fitted(callbacks: list) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = convnet(chains=Persistent(size=16, refresh=0.3))
+        run = trainer(max_epochs=2, limit_val_batches=0, default_root_dir=tmp_path, callbacks=callbacks)
+        run.fit(model, datamodule=TinyData(images(8)))
+        return model.energy.convolutions[0].weight
+
+    assert torch.equal(fitted([Pictures(count=4, columns=4)]), fitted([]))
+    drawn = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert len(drawn) == 2 and all(name.startswith("train_") for name in drawn)

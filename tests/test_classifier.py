@@ -14,10 +14,10 @@ from ebm_zoo.zoo import from_pretrained
 
 
 def test_digits_are_learned(tmp_path):
-    data = LabelledImageData("digits", size=28, value_range=(0.0, 1.0), batch_size=64, validation=100)
-    model = Classifier(GreyClassifier(width=4), Space((1, 28, 28), 0.0, 1.0), {"network": Adam(lr=1e-2)})
+    data = LabelledImageData("digits", size=28, value_range=(0.0, 1.0), batch_size=64)
+    model = Classifier(GreyClassifier(width=8), Space((1, 28, 28), 0.0, 1.0), {"network": Adam(lr=1e-2)})
     trainer = Trainer(
-        max_epochs=3, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
+        max_epochs=6, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
     )
     trainer.fit(model, data)
     (figures,) = trainer.test(model, data, verbose=False)
@@ -49,7 +49,7 @@ def test_folder_classes_are_subfolder_names(tmp_path):
     data.setup()
     images, labels = next(iter(data.test_dataloader()))
     assert labels.tolist() == [0, 0, 1, 1]
-    assert torch.equal(images.mean((1, 2, 3)), torch.tensor([-1.0, -1.0, 1.0, 1.0]))
+    assert images.mean((1, 2, 3)).round().tolist() == [-1.0, -1.0, 1.0, 1.0]
 
 
 def test_a_folder_without_classes_is_refused(tmp_path):

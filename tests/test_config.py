@@ -11,7 +11,7 @@ from tiny import convnet
 from torch import nn
 
 import ebm_zoo.samplers
-from ebm_zoo.config import TORCH_CLASSES, from_config, to_config
+from ebm_zoo.config import TORCH_CLASSES, from_config, require_public, to_config
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.models import GenerativeConvNet
 from ebm_zoo.networks import ConvEnergy, GaussianReference, ObjectEnergy, ShortRunEnergy, TextureEnergy
@@ -116,12 +116,8 @@ def test_arguments_that_do_not_fit_are_refused(config, message):
 
 
 def test_whole_numbers_are_good_for_real_ones():
-    # Not through the objects that the tests check for their types: those take an int for no float.
-    config = {"class_path": "ebm_zoo.samplers.Gaussian", "init_args": {"sigma": 2}}
-    try:
-        assert from_config(config).sigma == 2
-    except ConfigError as error:
-        assert "must be of type" not in str(error)
+    config = {"class_path": "ebm_zoo.samplers.Langevin", "init_args": {"steps": 3, "step_size": [1, 2], "max_move": 1}}
+    assert from_config(config) == Langevin(3, (1.0, 2.0), max_move=1.0)
 
 
 def test_nested_objects_are_checked_too():
@@ -136,11 +132,20 @@ class Outside:
     size: int = 1
 
 
-def test_classes_of_other_packages_cannot_be_described():
-    with pytest.raises(ConfigError, match="Outside"):
-        to_config(Outside())
-    with pytest.raises(ConfigError, match=r"torch\.nn\.Linear"):
-        to_config(nn.Linear(1, 1))
+def test_classes_of_other_packages_are_described_but_not_built():
+    described = to_config(Outside(3))
+    assert described == {"class_path": f"{__name__}.Outside", "init_args": {"size": 3}}
+    with pytest.raises(ConfigError, match="may not name"):
+        from_config(described)
+    with pytest.raises(ConfigError, match="may not name"):
+        require_public({"a": [described]})
+
+
+def test_objects_that_do_not_keep_their_arguments_cannot_be_described():
+    with pytest.raises(ConfigError, match="Tensor cannot be described"):
+        to_config(nn.Linear(1, 1))  # keeps a parameter, not the switch, as `bias`
+    with pytest.raises(ConfigError, match="wrap it"):
+        to_config(nn.Sequential(nn.SiLU()))
     with pytest.raises(ConfigError, match="Tensor"):
         to_config({"x": torch.zeros(1)})
 

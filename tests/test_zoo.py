@@ -382,7 +382,7 @@ def test_every_experiment_runs(path, tmp_path, monkeypatch):
     if missing := needs_weights(config):
         pytest.skip(f"{missing} is not in the weights")
     options = [*tiny_data(config, tmp_path / "data"), *few_steps(config)]
-    done("fit", "--config", path, *options, "--trainer.max_steps=2", "--trainer.limit_val_batches=1")
+    done("fit", "--config", path, *options, "--trainer.max_steps=2", "--checkpoint.every_n_epochs=1")
     (checkpoint,) = tmp_path.rglob("last.ckpt")
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
     done("test", "--config", path, *options, "--ckpt_path", checkpoint, "--trainer.limit_test_batches=2")

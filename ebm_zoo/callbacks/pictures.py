@@ -33,8 +33,9 @@ def picture_grid(images: Tensor, low: float, high: float, columns: int = 8, side
 class Pictures(Callback):
     """Save a grid of the samples that validation, test and prediction return.
 
-    The first batch of each run is drawn; files go to ``pictures/`` in the run's folder, and to every logger with a
-    ``log_image`` method (Weights & Biases) or a ``SummaryWriter`` (TensorBoard).
+    The first batch of each run is drawn. Where nothing is validated, each epoch of training ends with fresh samples,
+    always from the same noise and without touching the run's random stream. Files go to ``pictures/`` in the run's
+    folder, and to every logger with a ``log_image`` method (Weights & Biases) or a ``SummaryWriter`` (TensorBoard).
 
     Args:
         count: images in a picture.
@@ -43,6 +44,18 @@ class Pictures(Callback):
 
     def __init__(self, count: int = 64, columns: int = 8) -> None:
         self.count, self.columns = count, columns
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw samples of the model in training."""
+        if (
+            sum(trainer.num_val_batches)
+            or not trainer.is_global_zero
+            or "sample" not in getattr(pl_module, "tasks", ())
+        ):
+            return
+        model: Any = pl_module
+        samples = model.sample(self.count, generator=torch.Generator(model.device).manual_seed(0))
+        self._draw(trainer, model, {"samples": samples}, f"train_{trainer.global_step:07d}")
 
     def on_validation_batch_end(
         self,

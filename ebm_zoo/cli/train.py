@@ -143,6 +143,9 @@ def run_training(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: on interrupt, after the Trainer has shut down.
     """
     _quiet()
+    if arguments[0] != "fit":
+        # What the callbacks of a training remembered is of no use to other commands.
+        warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     expanded, entry = _expand(list(arguments))
     cli = ZooCLI(expanded, entry)
     if cli.trainer.interrupted:
@@ -213,6 +216,8 @@ def _quiet() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # No validation set is asked for.
+    warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")
     # A configuration without held-back pictures wants no validation.
     warnings.filterwarnings("ignore", message=".*Skipping val loop.*")
     warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")

@@ -102,7 +102,8 @@ class TextureData(LightningDataModule):
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) of every batch's elements; known after `setup`."""
-        return tuple(self._picture.shape) if self.crop is None else (self.channels, self.crop, self.crop)
+        picture = self._picture
+        return tuple(picture.shape) if self.crop is None else (self.channels, self.crop, self.crop)
 
     @property
     def _picture(self) -> Tensor:

@@ -1,5 +1,6 @@
 """A plain classifier, whose features and decisions judge generated images."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,18 +28,22 @@ class Classifier(EnergyModel):
         super().__init__(space, optim)
         self.network = network
 
-    def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def losses(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Cross-entropy of images and labels."""
         images, labels = batch
         return {"network": nn.functional.cross_entropy(self._logits(images).float(), labels)}
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Accuracy."""
         images, labels = batch
         correct = (self.classify(images) == labels).float().mean()
         self.log("accuracy", correct, batch_size=len(labels), sync_dist=True)
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+        """Accuracy."""
+        self.test_step(batch, batch_idx)
+
+    def predict_step(self, batch: Sequence[Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Classes of the images."""
         return {"classes": self.classify(batch[0])}
 

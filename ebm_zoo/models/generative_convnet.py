@@ -158,11 +158,15 @@ class GenerativeConvNet(EnergyModel):
 
         Returns:
             Starts z, **(B, C, H, W)**.
+
+        Notes:
+            The papers begin the search at random noise; here it begins at the images. Where a state is clamped no
+            gradient passes, and from noise or from p0's mean some searches ended at an image of another class.
         """
         run = self._short_run()
         with torch.inference_mode(False), torch.enable_grad():
             x = self.space.check(x).clone()
-            z = self.noise.centre(x).expand_as(x).clone().requires_grad_()
+            z = x.clone().requires_grad_()
             optimizer = torch.optim.Adam([z], lr=lr)
             for k in range(iterations):
                 (z.grad,) = torch.autograd.grad((x - run(self.energy, z)).square().sum(), z)

@@ -147,7 +147,7 @@ def read_catalog(path: str | Path) -> dict[str, Entry]:
         where = f"{path}: {name}"
         if not isinstance(item, dict):
             raise CatalogError(f"{where} must be a mapping of fields.")
-        entries[str(name)] = entry = build(Entry, {"name": str(name), **item}, where)
+        entries[str(name)] = entry = build(Entry, {**item, "name": str(name)}, where)
         inside = (WEIGHTS / entry.weights.file).resolve()
         if WEIGHTS.resolve() not in inside.parents:
             raise CatalogError(f"{where}.weights.file leaves the weights folder: {entry.weights.file}.")

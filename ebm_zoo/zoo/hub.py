@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ebm_zoo.config import from_config, to_config
+from ebm_zoo.config import from_config, require_public, to_config
 from ebm_zoo.errors import WeightsError
 from ebm_zoo.files import atomic, read_folder
 from ebm_zoo.models import EnergyModel
@@ -27,12 +27,14 @@ def save_pretrained(model: EnergyModel, folder: str | Path) -> Path:
         The folder.
 
     Raises:
+        ConfigError: if the model holds an object of a class that is not the zoo's.
         ZooError: if the folder cannot be written to.
     """
-    folder = Path(folder)
+    folder, described = Path(folder), to_config(model)
+    require_public(described)
     weights = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     config = {
-        "model": to_config(model),
+        "model": described,
         "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "size": len(weights)},
     }
     with atomic(folder / "model.safetensors") as path:

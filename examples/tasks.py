@@ -1,0 +1,32 @@
+"""Reconstruction, inpainting, interpolation of test images, as one picture: ``python examples/tasks.py OUT_FOLDER``."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torchvision.utils import save_image
+
+from ebm_zoo import from_pretrained
+from ebm_zoo.callbacks import picture_grid
+from ebm_zoo.data import ImageData
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
+torch.manual_seed(0)
+
+data = ImageData("FashionMNIST")
+data.prepare_data()
+data.setup("test")
+images = next(iter(data.predict_dataloader()))[:8]
+
+model = from_pretrained("generative_convnet/fashion_mnist")
+rebuilt = model.reconstruct(images, iterations=60)
+known = torch.ones(28, 28)
+known[14:] = 0
+halves = torch.where(known.bool(), images, torch.tensor(-1.0))
+filled = model.inpaint(images, known)
+walks = model.interpolate(images[:2], images[2:4], 8, iterations=60).flatten(0, 1)
+print("mean squared error of the reconstructions:", (rebuilt - images).square().mean().item())
+
+rows = torch.cat([images, rebuilt, halves, filled, walks])
+save_image(picture_grid(rows, model.space.low, model.space.high), folder / "tasks.png")
