@@ -1,5 +1,7 @@
 """The card of a trained model, written from its catalog entry."""
 
+from collections.abc import Iterable
+
 from ebm_zoo.files import atomic
 from ebm_zoo.zoo.catalog import Entry, catalog
 
@@ -47,6 +49,19 @@ def card(entry: Entry) -> str:
         )
     text = "\n".join(lines) + "\n"
     return text.replace("\n\n\n\n", "\n\n")
+
+
+def table(entries: Iterable[Entry]) -> str:
+    """The models as a Markdown table, measured and reported figures in columns of their own."""
+    lines = ["| name | parameters | figure | measured | paper | what it is |", "|---|---|---|---|---|---|"]
+    for entry in entries:
+        first = entry.metrics[0] if entry.metrics else None
+        figure = "judged by eye | – | –"
+        if first is not None:
+            reported = "–" if first.paper is None else f"{first.paper:g}"
+            figure = f"{first.name} | {first.value:g} | {reported}"
+        lines.append(f"| `{entry.name}` | {entry.weights.parameters:,} | {figure} | {entry.summary} |")
+    return "\n".join(lines) + "\n"
 
 
 def write_cards() -> None:
