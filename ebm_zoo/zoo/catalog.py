@@ -137,6 +137,7 @@ def read_catalog(path: str | Path) -> dict[str, Entry]:
         CatalogError: for the first thing wrong in it, naming file, entry and field.
     """
     try:
+        # The safe loader, in C where PyYAML was built with it: `list` and `info` should answer at once.
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CatalogError(f"Cannot read the catalog {path}: {str(error).splitlines()[0]}.") from None
