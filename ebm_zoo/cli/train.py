@@ -111,7 +111,7 @@ class ZooCLI(LightningCLI):
         return [last] if settings["monitor"] is None else [ModelCheckpoint(**settings), last]
 
     def _parse_ckpt_path(self) -> None:
-        """The configuration is complete already: see `_with_checkpoint`."""
+        """The configuration is complete already: see `_expand`."""
 
     def before_instantiate_classes(self) -> None:
         """Nothing is built where a data set or weight file is missing in the first place."""
@@ -216,8 +216,6 @@ def _quiet() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # No validation set is asked for.
-    warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")
     # A configuration without held-back pictures wants no validation.
     warnings.filterwarnings("ignore", message=".*Skipping val loop.*")
     warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")
