@@ -349,13 +349,6 @@ def few_steps(config: dict) -> list[str]:
     return options
 
 
-def needs_weights(config: dict) -> str | None:
-    """Name of shipped weights that an experiment measures with, where they are missing."""
-    name = "classifier/fashion_mnist"
-    missing = not (WEIGHTS / name / "config.json").is_file()
-    return name if missing and "FashionClassifier" in json.dumps(config["trainer"]) else None
-
-
 def built_model(path: Path, tmp_path, monkeypatch):
     """The model of an experiment, as the command line builds it."""
     train = importlib.import_module("ebm_zoo.cli.train")
@@ -379,8 +372,6 @@ def test_every_experiment_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_ZOO_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load(path.read_text())
-    if missing := needs_weights(config):
-        pytest.skip(f"{missing} is not in the weights")
     options = [*tiny_data(config, tmp_path / "data"), *few_steps(config)]
     done("fit", "--config", path, *options, "--trainer.max_steps=2", "--checkpoint.every_n_epochs=1")
     (checkpoint,) = tmp_path.rglob("last.ckpt")

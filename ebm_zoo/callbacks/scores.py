@@ -57,12 +57,11 @@ class Outputs(Callback):
 class GenerationScores(Outputs):
     """Compare samples with images held back: distances, precision and recall, classes, copies.
 
-    Logged: frechet_distance, kernel_distance, precision, recall, density, coverage over named features, in
-    validation too, so that a checkpoint can monitor them. In the test loop also
-    ``gaussian_frechet_distance`` of a pixel-space Gaussian fitted to the training set and clipped to the range, for
-    scale; ``rarest_class``, the smallest share of a class among the samples, where the features classify; and
-    ``copy_ratio``, mean distance of samples to their nearest training image over that of test images (below 1 the
-    model repeats its training set).
+    Logged: frechet_distance, kernel_distance, precision, recall, density, coverage over named features and, where
+    these classify, ``rarest_class``, the smallest share of a class among the samples; in validation too, so that a
+    checkpoint can monitor them. In the test loop also ``gaussian_frechet_distance`` of a pixel-space Gaussian fitted
+    to the training set and clipped to the range, for scale; and ``copy_ratio``, mean distance of samples to their
+    nearest training image over that of test images (below 1 samples lie nearer to the training set than test images).
 
     Args:
         features: extractor, images in [0, 1] **(B, C, H, W) -> (B, D)**.
