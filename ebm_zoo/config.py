@@ -7,14 +7,23 @@ It rests on one rule: a constructor argument is kept under its own name.
 
 import importlib
 import inspect
-from typing import Any, get_origin
+import reprlib
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
-from ebm_zoo.errors import ConfigError
+from ebm_zoo.errors import ConfigError, ZooError
 
 # Activations that take plain numbers; everything else a configuration names comes from this package.
 TORCH_CLASSES = frozenset({"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus", "Tanh", "Identity"})
 # Parts of this package whose public classes a configuration may name.
 PUBLIC_PARTS = ("metrics", "models", "networks", "optim", "samplers", "space")
+# Judges bring weights of their own: making one reads a file or asks the network, which no configuration may cause.
+JUDGES = frozenset({"DigitsClassifier", "FashionClassifier", "Inception"})
+# Deeper than any model, far from the depth at which Python gives up.
+MAX_DEPTH = 32
+
+_short = reprlib.Repr()
+_short.maxstring = 80
 
 
 def to_config(value: Any) -> Any:
@@ -56,30 +65,39 @@ def from_config(config: Any) -> Any:
         The object.
 
     Raises:
-        ConfigError: if a class is not allowed or unknown, or an argument is missing, unknown or refused.
+        ConfigError: if a class is not allowed or unknown, an argument is missing, unknown or refused, or the data
+            nest deeper than `MAX_DEPTH`.
     """
+    return _built(config, MAX_DEPTH)
+
+
+def _built(config: Any, depth: int) -> Any:
+    if depth < 0:
+        raise ConfigError(f"The configuration is nested deeper than {MAX_DEPTH} levels, as no model of the zoo is.")
     if isinstance(config, list):
         # JSON has no tuple: sizes, ranges and layers come back as the tuples that constructors declare.
-        return tuple(from_config(item) for item in config)
+        return tuple(_built(item, depth - 1) for item in config)
     if not isinstance(config, dict):
         return config
     if "class_path" not in config:
-        return {key: from_config(item) for key, item in config.items()}
-    unknown = set(config) - {"class_path", "init_args"}
+        return {key: _built(item, depth - 1) for key, item in config.items()}
     arguments = config.get("init_args") or {}
-    if unknown or not isinstance(arguments, dict):
-        raise ConfigError(f"An object has keys class_path and init_args (a mapping) only, not {sorted(config)}.")
-    cls = allowed_class(config["class_path"])
+    if set(config) - {"class_path", "init_args"} or not isinstance(arguments, dict):
+        shown = _shown(config)
+        raise ConfigError(f"An object has keys class_path and init_args (a mapping) only, not {shown}.")
+    path, cls = config["class_path"], allowed_class(config["class_path"])
     known = _parameters(cls)
     for name in arguments:
         if name not in known:
-            raise ConfigError(f"{config['class_path']} has no argument '{name}'; it has {', '.join(known)}.")
-    built = {name: from_config(value) for name, value in arguments.items()}
+            raise ConfigError(f"{path} has no argument {_shown(name)}; it has {', '.join(known)}.")
+    built = {name: _built(value, depth - 1) for name, value in arguments.items()}
     _require_types(cls, built)
     try:
         return cls(**built)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise ConfigError(f"{config['class_path']} cannot be built from its arguments: {error}.") from error
+    except ZooError:
+        raise
+    except Exception as error:  # whatever a constructor says of arguments from a file, they are refused
+        raise ConfigError(f"{path} cannot be built from its arguments: {_first_line(error)}.") from error
 
 
 def class_path(cls: type) -> str:
@@ -112,30 +130,57 @@ def allowed_class(path: Any) -> type:
         ConfigError: naming the path.
     """
     refusal = ConfigError(
-        f"A configuration may not name {path!r}: only public ebm_zoo classes and a few torch.nn ones."
+        f"A configuration may not name {_shown(path)}: only public ebm_zoo classes and a few torch.nn ones."
     )
     if not isinstance(path, str):
         raise refusal
     module, _, name = path.rpartition(".")
     if module == "torch.nn" and name in TORCH_CLASSES:
         return getattr(importlib.import_module("torch.nn"), name)
-    if module not in {f"ebm_zoo.{part}" for part in PUBLIC_PARTS}:
+    if module not in {f"ebm_zoo.{part}" for part in PUBLIC_PARTS} or name in JUDGES:
         raise refusal
     found = importlib.import_module(module)
     if name not in getattr(found, "__all__", ()) or not inspect.isclass(getattr(found, name)):
-        raise ConfigError(f"{path} does not exist; {module} has {', '.join(getattr(found, '__all__', ()))}.")
+        raise ConfigError(f"{path:.100} does not exist; {module} has {', '.join(getattr(found, '__all__', ()))}.")
     return getattr(found, name)
 
 
 def _require_types(cls: type, arguments: dict[str, Any]) -> None:
-    # Only plain classes: an object of another kind would fail far from here. Unions and containers are left alone.
+    parameters = inspect.signature(cls).parameters
     for name, value in arguments.items():
-        wanted = inspect.signature(cls).parameters[name].annotation
-        if wanted is float and isinstance(value, int):
-            continue
-        if get_origin(wanted) is None and inspect.isclass(wanted) and not isinstance(value, wanted):
-            found = f"{type(value).__name__} ({value!r:.60})"
-            raise ConfigError(f"{class_path(cls)}: '{name}' must be of type {wanted.__name__}, not {found}.")
+        wanted = parameters[name].annotation
+        if not _fits(value, wanted):
+            shown = wanted.__name__ if inspect.isclass(wanted) and get_origin(wanted) is None else str(wanted)
+            found = f"{type(value).__name__} ({_shown(value)})"
+            raise ConfigError(f"{class_path(cls)}: '{name}' must be of type {shown}, not {found}.")
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    # An argument of another kind would fail far from here, or at the first use of the model.
+    origin, parts = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        parts = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
+    if wanted in (int, float):
+        # What is no number equals not even itself; what 64 bits cannot hold, torch does not take.
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return whole or (wanted is float and isinstance(value, float) and value == value)
+    return not inspect.isclass(wanted) or isinstance(value, wanted)
+
+
+def _shown(value: Any) -> str:
+    # In part and on one line: the full text of what a file holds may be huge, that of a network has many lines.
+    return " ".join(_short.repr(value).split())
+
+
+def _first_line(error: Exception) -> str:
+    return f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}"
 
 
 def _parameters(cls: type) -> list[str]:

@@ -3,17 +3,24 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ebm_zoo.errors import WeightsError, ZooError
 
 PACKAGE = Path(__file__).parent
 WEIGHTS = PACKAGE / "weights"
 """Folder of the checkpoints that ship with the package."""
+MAX_CONFIG = 2**20
+"""Bytes of a config.json, at most."""
+MAX_DEPTH = 32
+"""Levels of nesting in YAML, at most."""
 
 
 def resource(name: str) -> Path:
@@ -52,6 +59,33 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def plain_yaml(text: str) -> Any:
+    """Read YAML that is plain data: no tags of Python's, no aliases, no deep nesting.
+
+    Args:
+        text: the content of a file.
+
+    Returns:
+        Mappings, lists, strings, numbers, dates and None.
+
+    Raises:
+        ValueError: for what is no plain YAML; for aliases, with which a few lines stand for more than the memory
+            holds; and for nesting deeper than `MAX_DEPTH`, at which the loader in C would end the process.
+    """
+    # In C where PyYAML was built with it: `list` and `info` should answer at once.
+    loader, depth = getattr(yaml, "CSafeLoader", yaml.SafeLoader), 0
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"it has the alias *{event.anchor:.60}: write out what that stands for")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        return yaml.load(text, Loader=loader)
+    except Exception as error:  # values that are not of their tag's form make the loader fail in many ways
+        raise ValueError(f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}") from None
+
+
 def read_checked(path: Path, sha256: str, size: int) -> bytes:
     """Read a file whole and compare its size and hash with what was recorded.
 
@@ -67,11 +101,14 @@ def read_checked(path: Path, sha256: str, size: int) -> bytes:
         WeightsError: if the file is missing, truncated or altered; names the file, what is expected and found.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            # Before the content is read: a file may be larger than the memory.
+            length = os.fstat(file.fileno()).st_size
+            data = file.read() if length == size else b""
     except OSError as error:
         raise WeightsError(f"Cannot read {path}: {error.strerror}. Reinstall the package or fetch it again.") from None
-    if len(data) != size:
-        raise WeightsError(f"{path} has {len(data)} bytes, not {size}: it is truncated or altered. Fetch it again.")
+    if length != size:
+        raise WeightsError(f"{path} has {length} bytes, not {size}: it is truncated or altered. Fetch it again.")
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise WeightsError(f"{path} has sha256 {found}, not {sha256}: it was altered. Fetch it again.")
@@ -91,12 +128,41 @@ def read_folder(folder: str | Path) -> tuple[Any, bytes, str]:
         WeightsError: if a file is missing, unreadable or does not fit the other.
     """
     path = Path(folder) / "config.json"
+    model, sha256, size = read_config(path)
+    return model, read_checked(path.with_name("model.safetensors"), sha256, size), sha256
+
+
+def read_config(path: Path) -> tuple[Any, str, int]:
+    """Read the config.json of a saved model.
+
+    Returns:
+        The model's configuration (plain data), sha256 and bytes of its weights.
+
+    Raises:
+        WeightsError: if it is missing, unreadable, too large, or does not say these.
+    """
+    return parse_config(config_bytes(path), path)
+
+
+def config_bytes(path: Path) -> bytes:
+    """Content of a config.json; what is too large is cut, and refused by `parse_config`."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        model, weights = config["model"], config["weights"]
-        sha256, size = str(weights["sha256"]), int(weights["size"])
+        with path.open("rb") as file:
+            return file.read(MAX_CONFIG + 1)
     except OSError as error:
         raise WeightsError(f"Cannot read {path}: {error.strerror}. A saved model is a folder with this file.") from None
-    except (ValueError, KeyError, TypeError):
+
+
+def parse_config(data: bytes, path: Path) -> tuple[Any, str, int]:
+    """Take apart the bytes of a config.json; see `read_config`."""
+    if len(data) > MAX_CONFIG:
+        raise WeightsError(f"{path} is larger than {MAX_CONFIG} bytes: no saved model's configuration is.")
+    try:
+        config = json.loads(data.decode("utf-8"))
+        model, weights = config["model"], config["weights"]
+        sha256, size = weights["sha256"], weights["size"]
+        if not re.fullmatch("[0-9a-f]{64}", sha256) or type(size) is not int:
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise WeightsError(f"{path} is no model configuration: keys model and weights (sha256, size) wanted.") from None
-    return model, read_checked(path.with_name("model.safetensors"), sha256, size), sha256
+    return model, sha256, size

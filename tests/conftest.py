@@ -5,7 +5,10 @@ import random
 from pathlib import Path
 
 import jaxtyping
+from hub_server import ENVIRONMENT
 
+# Read when huggingface_hub is imported: no test asks the Hub itself, or sends a token of the machine.
+os.environ.update(ENVIRONMENT, HF_ENDPOINT="http://127.0.0.1:9")
 # Before anything imports the package: every annotated function is checked against its jaxtyping shapes.
 jaxtyping.install_import_hook("ebm_zoo", "typecheck.check")
 # Read when wandb is imported.

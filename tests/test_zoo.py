@@ -21,6 +21,7 @@ from ebm_zoo.models import GenerativeConvNet
 from ebm_zoo.samplers import Persistent
 from ebm_zoo.zoo import catalog, config_path, find, read_catalog
 from ebm_zoo.zoo.card import card, write_cards
+from ebm_zoo.zoo.catalog import merged
 
 CONFIGS = sorted(resource("zoo_configs").rglob("*.yaml"))
 SHIPPED = shipped()
@@ -59,7 +60,7 @@ def test_an_entry_is_read_as_it_is_written(tmp_path, item):
 
 
 REQUIRED = {
-    "": ["summary", "model", "tasks", "paper", "data", "space", "sampler", "weights", "training"],
+    "": ["summary", "model", "tasks", "space", "sampler", "weights"],
     "paper": ["title", "authors", "year", "url"],
     "data": ["name", "split", "terms", "url"],
     "space": ["shape", "low", "high"],
@@ -79,8 +80,10 @@ def test_a_missing_field_is_named(tmp_path, item, part, name):
 
 @pytest.mark.parametrize("part", REQUIRED)
 def test_an_unknown_field_is_named(tmp_path, item, part):
-    (item[part] if part else item)["nonsense"] = 1
-    with pytest.raises(CatalogError, match=f"{part or NAME} has the unknown field 'nonsense'; it may have "):
+    # Where a catalog lies is not for the catalog to say.
+    unknown = "nonsense" if part else "source"
+    (item[part] if part else item)[unknown] = "x"
+    with pytest.raises(CatalogError, match=f"{part or NAME} has the unknown field '{unknown}'; it may have "):
         read(tmp_path, item)
 
 
@@ -92,7 +95,11 @@ BAD = {
     "date without quotes": (("training", "date"), datetime.date(2026, 1, 31), "type str, not date"),
     "text for a list": (("tasks",), "sample", "tasks must be of type list, not str"),
     "item of a list": (("space", "shape"), [1, "8", 8], "space.shape[1] must be of type int, not str ('8')"),
-    "nothing": (("paper",), None, "paper must be of type dict, not NoneType"),
+    "nothing": (("weights",), None, "weights must be of type dict, not NoneType"),
+    "half a repository": (("hub",), {"repo": "user"}, "hub lacks the field 'revision'"),
+    "no repository": (("hub",), {"repo": "../x", "revision": "a" * 40}, "hub.repo must be user/name, not '../x'"),
+    "a branch": (("hub",), {"repo": "a/b", "revision": "main"}, "hub.revision must be 40 hexadecimal digits"),
+    "more than a number": (("metrics",), [figure("a", 10**400)], "metrics[0].value must be a number between"),
     "no mapping": (("weights",), [1], "weights must be of type dict, not list"),
     "negative size": (("weights", "size"), -5, "weights.size must be positive, not -5"),
     "no parameters": (("weights", "parameters"), 0, "weights.parameters must be positive, not 0"),
@@ -102,6 +109,7 @@ BAD = {
     "empty shape": (("space", "shape"), [], "space.shape must be sizes above 0, not ()"),
     "range upside down": (("space", "low"), 2, "space.low must be below high (1), not 2.0"),
     "file elsewhere": (("weights", "file"), "../../x.safetensors", "weights.file leaves the weights folder"),
+    "file of no name": (("weights", "file"), "a\0b", "weights.file must be a path of printable characters"),
     "file anywhere": (("weights", "file"), "/etc/passwd", "weights.file leaves the weights folder"),
     "figure in words": (("metrics",), [figure("a", "low")], "metrics[0].value must be of type float, not str"),
     "no figure": (("metrics",), [figure("a", float("nan"))], "metrics[0].value must be finite, not nan"),
@@ -171,7 +179,7 @@ def test_verify_counts_the_parameters(model, tmp_path):
     content = yaml.safe_load(path.read_text())
     content[NAME]["weights"]["parameters"] += 1
     path.write_text(yaml.safe_dump(content))
-    catalog.cache_clear()
+    merged.cache_clear()
     result = zoo("verify")
     count = sum(p.numel() for p in model.parameters())
     assert (result.code, result.out) == (1, f"FAILED  {NAME}: {count:,} parameters, the catalog says {count + 1:,}.\n")
@@ -253,7 +261,13 @@ def test_the_package_names_its_api():
 
 def test_a_card_says_what_the_catalog_says(model, tmp_path):
     text = card(find(NAME))
-    for part in (f'from_pretrained("{NAME}")', "A Title", "Terms: none", "| made_up_figure | 3 |", "| 2.25 |"):
+    for part in (
+        f'from_pretrained("{NAME}")',
+        "A Title",
+        "Training data: noise: none.",
+        "| made_up_figure | 3 |",
+        "| 2.25 |",
+    ):
         assert part in text
     write_cards()
     assert (tmp_path / "zoo" / "weights" / NAME / "README.md").read_text(encoding="utf-8") == text

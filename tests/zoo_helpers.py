@@ -30,6 +30,7 @@ from ebm_zoo.files import resource
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.samplers import Langevin
 from ebm_zoo.zoo import Entry, catalog
+from ebm_zoo.zoo.catalog import merged
 
 NAME = "generative_convnet/tiny"
 ROOT = Path(__file__).parent.parent
@@ -253,9 +254,9 @@ def tiny_zoo(root: Path) -> Iterator[EnergyModel]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "WEIGHTS", root / "weights")
         patch.setattr(module, "resource", lambda name: root / name)
-        catalog.cache_clear()
+        merged.cache_clear()
         yield model
-    catalog.cache_clear()
+    merged.cache_clear()
 
 
 def shipped() -> list[Entry]:

@@ -1,8 +1,11 @@
 """The command line, `ebm-zoo`. Nothing here imports torch until a command needs it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
 from ebm_zoo import __version__
 from ebm_zoo.errors import ZooError
@@ -12,6 +15,13 @@ TRAINING = {
     "validate": "run the validation loop",
     "test": "measure a model; --pretrained NAME measures a trained one beside its recorded figures",
     "predict": "let a model answer for data, pictures in the run's folder",
+}
+# Where each of the other commands is.
+MODULES = {
+    **dict.fromkeys(("list", "info"), "show"),
+    **dict.fromkeys(("sample", "apply"), "work"),
+    **dict.fromkeys(("download", "verify"), "fetch"),
+    **dict.fromkeys(("export", "register", "push"), "publish"),
 }
 
 
@@ -46,24 +56,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments and arguments[0] in TRAINING:
+    shared, rest = _shared().parse_known_args(arguments)
+    if shared.catalog:
+        os.environ["EBM_ZOO_CATALOG"] = str(Path(shared.catalog).expanduser().absolute())
+    if rest and rest[0] in TRAINING:
         from ebm_zoo.cli.train import run_training
 
-        return run_training(arguments)
-    options = vars(_parser().parse_args(arguments))
-    command = options.pop("command")
-    if command in ("list", "info"):
-        from ebm_zoo.cli import show
+        return run_training(rest)
+    options = vars(_parser().parse_args(rest))
+    command, _ = options.pop("command"), options.pop("catalog")
+    return getattr(import_module(f"ebm_zoo.cli.{MODULES[command]}"), f"{command}_command")(**options)
 
-        return getattr(show, f"{command}_command")(**options)
-    from ebm_zoo.cli import work
 
-    return getattr(work, f"{command}_command")(**options)
+def _shared() -> argparse.ArgumentParser:
+    # Taken out before a command sees its arguments, so that it may stand anywhere and all commands have it.
+    shared = argparse.ArgumentParser(prog="ebm-zoo", add_help=False, allow_abbrev=False)
+    shared.add_argument("--catalog", metavar="FILE", help="catalog of yours beside the zoo's; with any command")
+    return shared
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="ebm-zoo", description="Model zoo of deep energy-based models: train, measure, sample, apply."
+        prog="ebm-zoo",
+        description="Model zoo of deep energy-based models: train, measure, sample, apply, share.",
+        parents=[_shared()],
     )
     parser.add_argument("--version", action="version", version=f"ebm-zoo {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -73,18 +89,18 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, for instance '*mnist*'")
     listing.add_argument("--json", action="store_true", help="print JSON")
     info = commands.add_parser("info", help="all that is recorded of a trained model")
-    info.add_argument("name")
+    info.add_argument("name", help="catalog name, folder with a saved model, or user/repo@revision of the Hub")
     info.add_argument("--json", action="store_true", help="print JSON")
     _add_sample(commands)
     _add_apply(commands)
-    verify = commands.add_parser("verify", help="check hashes, configurations and keys of embedded weights")
-    verify.add_argument("names", nargs="*", help="names; all unless given")
+    _add_fetch(commands)
+    _add_publish(commands)
     return parser
 
 
 def _add_sample(commands) -> None:
     sample = commands.add_parser("sample", help="draw samples from a trained model")
-    sample.add_argument("name", help="catalog name, or a folder with a saved model")
+    sample.add_argument("name", help="catalog name, folder with a saved model, or user/repo@revision of the Hub")
     sample.add_argument("--n", type=int, default=64, help="how many (default 64)")
     sample.add_argument("--out", required=True, help="a .png grid, or .npy/.npz: float32 (N, C, H, W), model's range")
     sample.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
@@ -94,7 +110,7 @@ def _add_sample(commands) -> None:
 
 def _add_apply(commands) -> None:
     apply = commands.add_parser("apply", help="let a trained model answer for images of yours")
-    apply.add_argument("name", help="catalog name, or a folder with a saved model")
+    apply.add_argument("name", help="catalog name, folder with a saved model, or user/repo@revision of the Hub")
     apply.add_argument("task", help="one of the tasks that `ebm-zoo info NAME` lists")
     apply.add_argument("--input", required=True, help="image file, folder of images, or .npy in the model's range")
     apply.add_argument("--out", required=True, help=".png, .npy or .npz; for energy and classify .npy, .npz or .csv")
@@ -107,6 +123,37 @@ def _add_apply(commands) -> None:
     apply.add_argument("--iterations", type=int, default=100, help="reconstruct, interpolate: steps of inversion")
     apply.add_argument("--steps", type=int, help="inpaint: length of the chains; the model's own unless given")
     apply.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
+
+
+def _add_fetch(commands) -> None:
+    verify = commands.add_parser("verify", help="check hashes, configurations and keys of the weights at hand")
+    verify.add_argument("names", nargs="*", help="names; all unless given")
+    verify.add_argument("--hub", action="store_true", help="also compare with what the Hub says it has")
+    download = commands.add_parser("download", help="fetch trained models into the Hub's cache")
+    download.add_argument("names", nargs="*", help="catalog names")
+    download.add_argument("--all", action="store_true", help="all that are on the Hub")
+    download.add_argument("--force", action="store_true", help="fetch again what is there, for a damaged cache")
+
+
+def _add_publish(commands) -> None:
+    export = commands.add_parser("export", help="training checkpoint to a folder that loads anywhere")
+    export.add_argument("--ckpt_path", required=True, help="file below a run's checkpoints/")
+    export.add_argument("--out", required=True, help="folder for config.json and model.safetensors")
+    export.add_argument(
+        "--weights", choices=("averaged", "raw"), help="averaged where the training averaged, unless given"
+    )
+    register = commands.add_parser("register", help="saved model to a catalog of yours, so that it loads by name")
+    register.add_argument("folder", help="folder with config.json and model.safetensors")
+    register.add_argument("--name", required=True, help="model/data, of a-z, 0-9 and _")
+    register.add_argument("--summary", default="", help="one sentence: what it is")
+    push = commands.add_parser("push", help="trained model to the Hugging Face Hub")
+    push.add_argument("name", nargs="?", help="catalog name, or a folder with a saved model")
+    push.add_argument("--repo", help="repository, user/name; made if missing")
+    push.add_argument("--all", action="store_true", help="all of your catalog if you have one, else of the zoo's")
+    push.add_argument("--namespace", help="with --all: user of the repositories user/model-data")
+    push.add_argument("--private", action="store_true", help="make the repository private")
+    push.add_argument("--create-pr", action="store_true", help="open a pull request; the catalog stays as it is")
+    push.add_argument("--dry-run", action="store_true", help="say what would go where; nothing is sent")
 
 
 def _seed(text: str) -> int:

@@ -2,51 +2,83 @@
 
 import json as json_module
 from dataclasses import asdict
+from typing import Any
 
-from ebm_zoo.zoo.catalog import catalog, find, list_models
+from ebm_zoo.zoo.catalog import Entry, catalog, list_models
+from ebm_zoo.zoo.client import Access
+from ebm_zoo.zoo.resolve import interpret, peek
+
+NOT_THERE = "not on the Hub yet"
 
 
 def list_command(pattern: str, json: bool) -> int:
-    """Print names, sizes and first figures."""
+    """Print names, sizes, first figures and places on the Hub."""
     entries = [catalog()[name] for name in list_models(pattern)]
     if json:
-        _print_json([asdict(entry) for entry in entries])
+        _print_json([_plain(entry) for entry in entries])
     else:
         width = max((len(entry.name) for entry in entries), default=4)
         for entry in entries:
             metric = entry.metrics[0] if entry.metrics else None
             figure = f"{metric.name} {metric.value:g}" if metric else ""
-            print(f"{entry.name:{width}}  {entry.weights.parameters:>9,}  {figure:30}  {entry.summary}")
+            place = f"{entry.hub or NOT_THERE}"
+            print(f"{entry.name:{width}}  {entry.weights.parameters:>9,}  {figure:30}  {entry.summary}  [{place}]")
     return 0
 
 
 def info_command(name: str, json: bool) -> int:
-    """Print all that is recorded of one model."""
-    entry = find(name)
+    """Print all that is recorded of one model, or what a repository or folder says of itself."""
+    target = interpret(name)
+    if target.entry is None:
+        return _peek(name, json)
+    entry = target.entry
     if json:
-        _print_json(asdict(entry))
+        _print_json(_plain(entry))
         return 0
-    paper, data, training = entry.paper, entry.data, entry.training
-    shape = " x ".join(map(str, entry.space.shape))
-    rows = {
-        "model": f"{entry.model}: {entry.summary}",
-        "tasks": ", ".join(entry.tasks),
-        "paper": f"{paper.authors}. {paper.title}. {paper.year}. {paper.url}",
-        "data": f"{data.name}, {data.split}. Terms: {data.terms}. {data.url}",
-        "takes": f"{shape} in [{entry.space.low:g}, {entry.space.high:g}]",
-        "sampler": entry.sampler,
-        "weights": f"{entry.weights.parameters:,} values, {entry.weights.size:,} bytes, sha256 {entry.weights.sha256}",
-        "training": f"{training.command}; seed {training.seed}; {training.wall_time} on {training.hardware}, "
-        f"{training.date}, {training.versions}. {training.notes}".rstrip(),
-    }
     print(entry.name)
-    for key, text in rows.items():
+    for key, text in _rows(entry).items():
         print(f"  {key:9} {text}")
     for metric in entry.metrics:
         reported = "" if metric.paper is None else f" (paper: {metric.paper:g})"
         print(f"  measured  {metric.name} {metric.value:g}{reported}")
         print(f"            {metric.protocol}; {metric.command}; seed {metric.seed}; {metric.hardware}, {metric.date}")
     return 0
+
+
+def _peek(name: str, json: bool) -> int:
+    place, config, sha256, size = peek(name, Access())
+    found = {"place": place, "model": config, "weights": {"size": size, "sha256": sha256}}
+    if json:
+        _print_json(found)
+        return 0
+    kind = config.get("class_path") if isinstance(config, dict) else None
+    print(f"{place}\n  model     {kind!r:.100}\n  weights   {size:,} bytes, sha256 {sha256}")
+    return 0
+
+
+def _rows(entry: Entry) -> dict[str, str]:
+    paper, data, training, weights = entry.paper, entry.data, entry.training, entry.weights
+    shape = " x ".join(map(str, entry.space.shape))
+    rows = {"model": f"{entry.model}: {entry.summary}", "tasks": ", ".join(entry.tasks)}
+    if paper:
+        rows["paper"] = f"{paper.authors}. {paper.title}. {paper.year}. {paper.url}"
+    if data:
+        rows["data"] = f"{data.name}, {data.split}. Terms: {data.terms}. {data.url}"
+    rows["takes"] = f"{shape} in [{entry.space.low:g}, {entry.space.high:g}]"
+    rows["sampler"] = entry.sampler
+    rows["weights"] = f"{weights.parameters:,} values, {weights.size:,} bytes, sha256 {weights.sha256}"
+    rows["hub"] = f"{entry.hub or NOT_THERE}"
+    if training:
+        how = f"{training.command}; seed {training.seed}; {training.wall_time} on {training.hardware}"
+        rows["training"] = f"{how}, {training.date}, {training.versions}. {training.notes}".rstrip()
+    if entry.limits:
+        rows["limits"] = entry.limits
+    return rows
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    # Which file of this machine an entry was read from is nobody else's concern.
+    return {name: value for name, value in asdict(entry).items() if name != "source"}
 
 
 def _print_json(value: object) -> None:

@@ -17,12 +17,15 @@ import ebm_zoo.data
 import ebm_zoo.metrics
 import ebm_zoo.networks  # noqa: F401 - importing them makes their short class names known to the parser
 from ebm_zoo.callbacks import DivergenceGuard, run_folder
-from ebm_zoo.errors import ConfigError, ZooError
-from ebm_zoo.files import atomic, read_folder
+from ebm_zoo.config import to_config
+from ebm_zoo.errors import CatalogError, ConfigError, ZooError
+from ebm_zoo.files import atomic
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.base import read_checkpoint
-from ebm_zoo.zoo import Entry, config_path, find
-from ebm_zoo.zoo.hub import load_weights
+from ebm_zoo.zoo import config_path
+from ebm_zoo.zoo.client import Access
+from ebm_zoo.zoo.hub import build_model, load_weights
+from ebm_zoo.zoo.resolve import Found, resolve
 
 # What Lightning resolves to a checkpoint by itself.
 KEYWORDS = ("best", "last", "hpc")
@@ -48,11 +51,11 @@ class ZooCLI(LightningCLI):
 
     Args:
         arguments: command line, without the program's name.
-        entry: trained model whose weights are loaded before the run.
+        trained: trained model whose weights are loaded before the run.
     """
 
-    def __init__(self, arguments: list[str], entry: Entry | None) -> None:
-        self.entry = entry
+    def __init__(self, arguments: list[str], trained: Found | None) -> None:
+        self.trained = trained
         super().__init__(
             EnergyModel,
             LightningDataModule,
@@ -113,20 +116,15 @@ class ZooCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """The configuration is complete already: see `_expand`."""
 
-    def before_instantiate_classes(self) -> None:
-        """Nothing is built where a data set or weight file is missing in the first place."""
-        if self.entry is not None:
-            self._weights = read_folder(self.entry.folder)[1]
-
     def after_instantiate_classes(self) -> None:
         """Load the trained weights."""
-        if self.entry is not None:
-            load_weights(self.model, self._weights, self.entry.name)
+        if self.trained is not None:
+            load_weights(self.model, self.trained.weights, self.trained.place)
 
     def after_test(self) -> None:
         """Print what was measured beside what is recorded."""
-        if self.entry is not None and self.trainer.is_global_zero:
-            print_figures(self.entry, {k: float(v) for k, v in self.trainer.callback_metrics.items()})
+        if self.trained is not None and self.trainer.is_global_zero:
+            print_figures(self.trained, {k: float(v) for k, v in self.trainer.callback_metrics.items()})
 
 
 def run_training(arguments: Sequence[str]) -> int:
@@ -146,18 +144,18 @@ def run_training(arguments: Sequence[str]) -> int:
     if arguments[0] != "fit":
         # What the callbacks of a training remembered is of no use to other commands.
         warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-    expanded, entry = _expand(list(arguments))
-    cli = ZooCLI(expanded, entry)
+    expanded, trained = _expand(list(arguments))
+    cli = ZooCLI(expanded, trained)
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
     return 0
 
 
-def _expand(arguments: list[str]) -> tuple[list[str], Entry | None]:
+def _expand(arguments: list[str]) -> tuple[list[str], Found | None]:
     """Turn catalog names into files, and a trained model or a checkpoint into model options that come first."""
     subcommand, rest = arguments[0], arguments[1:]
     rest = _joined(rest)
-    entry, first, kept = None, [], []
+    trained, first, kept = None, [], []
     for argument in rest:
         option, _, value = argument.partition("=")
         if option in ("--config", "-c") and not Path(value).is_file():
@@ -165,18 +163,29 @@ def _expand(arguments: list[str]) -> tuple[list[str], Entry | None]:
         elif option == "--pretrained":
             if subcommand == "fit":
                 raise ZooError("--pretrained goes with test, validate and predict; to train on, use --ckpt_path.")
-            entry = find(value)
-            first = [f"--config={entry.config}", f"--model={_model_option(read_folder(entry.folder)[0])}"]
+            trained = resolve(value, access=Access())
+            # Built here first: the parser would import whatever class a stranger's configuration names.
+            model = build_model(trained.config, trained.weights, trained.place)
+            first = [*_experiment(trained), f"--model={_model_option(to_config(model))}"]
         else:
             if option == "--ckpt_path" and value not in KEYWORDS and "://" not in value:
                 config = read_checkpoint(value)["ebm_zoo"]["config"]
                 if subcommand != "fit":
                     first.append(f"--model={_model_option(config)}")
             kept.append(argument)
-    if entry is not None and any(argument.startswith("--ckpt_path=") for argument in kept):
+    if trained is not None and any(argument.startswith("--ckpt_path=") for argument in kept):
         raise ZooError("--pretrained and --ckpt_path both name weights: give one of them.")
     # A file's settings come before single options, whatever the order they were given in.
-    return [subcommand, *first, *kept], entry
+    return [subcommand, *first, *kept], trained
+
+
+def _experiment(trained: Found) -> list[str]:
+    """Option for the data and settings of a trained model, where the zoo has them."""
+    try:
+        return [] if trained.entry is None else [f"--config={trained.entry.config}"]
+    except CatalogError:
+        # A model of the user's own: its data are named by options.
+        return []
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -197,10 +206,12 @@ def _model_option(config: Any) -> str:
     return json.dumps(config)
 
 
-def print_figures(entry: Entry, measured: dict[str, float]) -> None:
+def print_figures(trained: Found, measured: dict[str, float]) -> None:
     """Print measured beside recorded figures."""
-    recorded = {metric.name: metric for metric in entry.metrics}
-    print(f"\n{entry.name}\n{'figure':28} {'measured':>12} {'recorded':>12} {'paper':>10}")
+    entry = trained.entry
+    recorded = {} if entry is None else {metric.name: metric for metric in entry.metrics}
+    print(f"\n{trained.place if entry is None else entry.name}")
+    print(f"{'figure':28} {'measured':>12} {'recorded':>12} {'paper':>10}")
     for name in sorted({*measured, *recorded}):
         metric = recorded.get(name)
         cells = (

@@ -1,4 +1,4 @@
-"""`ebm-zoo sample`, `apply` and `verify`."""
+"""`ebm-zoo sample` and `apply`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
-from ebm_zoo.errors import DataError, ZooError
+from ebm_zoo.errors import DataError
 from ebm_zoo.files import atomic
-from ebm_zoo.zoo import catalog, find, from_pretrained
+from ebm_zoo.zoo import from_pretrained
 
 BATCH = 100
 IMAGES = (".png", ".npy", ".npz")
@@ -67,23 +67,6 @@ def apply_command(
             write_images(answer, path, target, model.space, columns)
     print(f"{path}: {task} of {len(images)} image(s) by {name}")
     return 0
-
-
-def verify_command(names: list[str]) -> int:
-    """Check hash, configuration and keys of embedded weights; 1 if any fails."""
-    entries = [find(name) for name in names] or list(catalog().values())
-    failed = 0
-    for entry in entries:
-        try:
-            model = from_pretrained(entry.name)
-            count = sum(p.numel() for p in model.parameters())
-            if count != entry.weights.parameters:
-                raise ZooError(f"{count:,} parameters, the catalog says {entry.weights.parameters:,}.")
-            print(f"ok      {entry.name}")
-        except ZooError as error:
-            failed += 1
-            print(f"FAILED  {entry.name}: {error}")
-    return 1 if failed else 0
 
 
 def _model_for(name: str, task: str, steps: int | None) -> Any:

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning import LightningModule
@@ -115,6 +115,39 @@ class EnergyModel(LightningModule):
             # No later: the iterator over the training data is made, and draws, when the optimisers are.
             if self.trainer.state.fn == "fit":
                 _set_random_state(mine["rng"])
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        source: Literal["auto", "embedded", "hub"] = "auto",
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        map_location: str | torch.device = "cpu",
+    ) -> Any:
+        """Load a trained model of this class; arguments and errors are those of `ebm_zoo.from_pretrained`.
+
+        Raises:
+            WeightsError: also if the model is of another class.
+        """
+        # Models do not know the zoo: they go through the package's front door, as anybody does.
+        from ebm_zoo import from_pretrained
+
+        model = from_pretrained(
+            name_or_path,
+            source=source,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            map_location=map_location,
+        )
+        if not isinstance(model, cls):
+            raise WeightsError(f"{name_or_path} is a {type(model).__name__}, not a {cls.__name__}: load it as such.")
+        return model
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = "cpu", **_: Any) -> "EnergyModel":

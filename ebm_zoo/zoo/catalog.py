@@ -2,121 +2,52 @@
 
 import difflib
 import fnmatch
-import math
-import re
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
 from ebm_zoo.errors import CatalogError
-from ebm_zoo.files import WEIGHTS, resource
-from ebm_zoo.zoo.schema import build
+from ebm_zoo.files import WEIGHTS, plain_yaml, resource
+from ebm_zoo.zoo.parts import Data, Hub, Metric, Paper, Shape, Training, Weights
+from ebm_zoo.zoo.schema import NOT_IN_YAML, build
 
-
-@dataclass(frozen=True)
-class Paper:
-    """Where the model comes from."""
-
-    title: str
-    authors: str
-    year: int
-    url: str
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the model was trained on, and under which terms those data are."""
-
-    name: str
-    split: str
-    terms: str
-    url: str
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The weight file: path below the package's weights, bytes, hash, number of values."""
-
-    file: str
-    size: int
-    sha256: str
-    parameters: int
-
-    def __post_init__(self) -> None:
-        _require(self.size > 0, "size", "positive", self.size)
-        _require(self.parameters > 0, "parameters", "positive", self.parameters)
-        _require(re.fullmatch("[0-9a-f]{64}", self.sha256) is not None, "sha256", "64 hexadecimal digits", self.sha256)
-
-
-@dataclass(frozen=True)
-class Training:
-    """How the weights came about."""
-
-    command: str
-    seed: int
-    wall_time: str
-    hardware: str
-    date: str
-    versions: str
-    notes: str = ""
-
-    def __post_init__(self) -> None:
-        _require(self.seed >= 0, "seed", "0 or more", self.seed)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One measured figure and what it takes to measure it again; the paper's own figure stands apart."""
-
-    name: str
-    value: float
-    protocol: str
-    command: str
-    seed: int
-    hardware: str
-    date: str
-    paper: float | None = None
-
-    def __post_init__(self) -> None:
-        _require(math.isfinite(self.value), "value", "finite", self.value)
-        _require(self.seed >= 0, "seed", "0 or more", self.seed)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Shape and range of one datum."""
-
-    shape: tuple[int, ...]
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _require(min(self.shape, default=0) > 0, "shape", "sizes above 0", self.shape)
-        _require(self.low < self.high, "low", f"below high ({self.high:g})", self.low)
+VARIABLE = "EBM_ZOO_CATALOG"
+"""Environment variable that names a catalog of the user's own."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One trained model."""
+    """One trained model.
+
+    A model of the user's own need not have a paper, public data or a recorded training. ``source`` is the catalog
+    file that the entry was read from.
+    """
 
     name: str
     summary: str
     model: str
     tasks: tuple[str, ...]
-    paper: Paper
-    data: Data
     space: Shape
     sampler: str
     weights: Weights
-    training: Training
+    paper: Paper | None = None
+    data: Data | None = None
+    training: Training | None = None
+    limits: str = ""
+    hub: Hub | None = None
     metrics: list[Metric] = field(default_factory=list)
+    source: Path = field(default=Path(), metadata=NOT_IN_YAML)
+
+    @property
+    def root(self) -> Path:
+        """Folder below which the catalog's weights lie."""
+        return weights_root(self.source)
 
     @property
     def folder(self) -> Path:
-        """Folder of the embedded checkpoint."""
-        return (WEIGHTS / self.weights.file).parent
+        """Folder of the local copy."""
+        return (self.root / self.weights.file).parent
 
     @property
     def config(self) -> Path:
@@ -137,10 +68,9 @@ def read_catalog(path: str | Path) -> dict[str, Entry]:
         CatalogError: for the first thing wrong in it, naming file, entry and field.
     """
     try:
-        # The safe loader, in C where PyYAML was built with it: `list` and `info` should answer at once.
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CatalogError(f"Cannot read the catalog {path}: {str(error).splitlines()[0]}.") from None
+        raw = plain_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"Cannot read the catalog {path}: {error}.") from None
     if not isinstance(raw, dict):
         raise CatalogError(f"The catalog {path} must map names to entries.")
     entries = {}
@@ -148,22 +78,42 @@ def read_catalog(path: str | Path) -> dict[str, Entry]:
         where = f"{path}: {name}"
         if not isinstance(item, dict):
             raise CatalogError(f"{where} must be a mapping of fields.")
-        entries[str(name)] = entry = build(Entry, {**item, "name": str(name)}, where)
-        inside = (WEIGHTS / entry.weights.file).resolve()
-        if WEIGHTS.resolve() not in inside.parents:
+        entry = build(Entry, {**item, "name": str(name)}, where)
+        entries[str(name)] = entry = replace(entry, source=Path(path).absolute())
+        root = entry.root.resolve()
+        if root not in (root / entry.weights.file).resolve().parents:
             raise CatalogError(f"{where}.weights.file leaves the weights folder: {entry.weights.file}.")
     return entries
 
 
-def _require(condition: bool, field_name: str, wanted: str, value: object) -> None:
-    if not condition:
-        raise ValueError(f"{field_name} must be {wanted}, not {value!r}")
+def weights_root(source: Path) -> Path:
+    """Folder of a catalog's weights: the package's own for its own catalog, else ``weights`` beside the file."""
+    own = resource("checkpoints.yaml").resolve() == source.resolve()
+    return WEIGHTS if own else source.parent / "weights"
+
+
+def catalog() -> dict[str, Entry]:
+    """The zoo's own models, then those of the catalog that the environment variable EBM_ZOO_CATALOG names.
+
+    Raises:
+        CatalogError: if a file is missing or bad, or both name the same model.
+    """
+    own = os.environ.get(VARIABLE)
+    return merged(Path(own).expanduser().absolute() if own else None)
 
 
 @lru_cache
-def catalog() -> dict[str, Entry]:
-    """The zoo's own catalog."""
-    return read_catalog(resource("checkpoints.yaml"))
+def merged(own: Path | None) -> dict[str, Entry]:
+    """Entries of the zoo's catalog and of a user's; `merged.cache_clear` lets changed files be read again."""
+    zoo = resource("checkpoints.yaml")
+    entries = read_catalog(zoo)
+    if own is None or own.resolve() == zoo.resolve():
+        return entries
+    more = read_catalog(own)
+    twice = sorted(entries.keys() & more.keys())
+    if twice:
+        raise CatalogError(f"Both {zoo} and {own} have a model named '{twice[0]}': rename it in one of them.")
+    return {**entries, **more}
 
 
 def list_models(pattern: str = "*") -> list[str]:

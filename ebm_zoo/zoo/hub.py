@@ -11,9 +11,9 @@ from safetensors.torch import load, save
 
 from ebm_zoo.config import from_config, require_public, to_config
 from ebm_zoo.errors import WeightsError
-from ebm_zoo.files import atomic, read_folder
+from ebm_zoo.files import atomic
 from ebm_zoo.models import EnergyModel
-from ebm_zoo.zoo.catalog import find
+from ebm_zoo.zoo.resolve import Access, Source, resolve
 
 
 def save_pretrained(model: EnergyModel, folder: str | Path) -> Path:
@@ -44,12 +44,30 @@ def save_pretrained(model: EnergyModel, folder: str | Path) -> Path:
     return folder
 
 
-def from_pretrained(name_or_path: str | Path, *, map_location: str | torch.device = "cpu") -> Any:
+def from_pretrained(
+    name_or_path: str | Path,
+    *,
+    source: Source = "auto",
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    map_location: str | torch.device = "cpu",
+) -> Any:
     """Load a trained model, ready to answer.
 
+    What is loaded are the very bytes whose hash was checked, against config.json and, where the catalog pins the
+    commit, against the catalog.
+
     Args:
-        name_or_path: a name of the catalog, such as ``generative_convnet/fashion_mnist``, or a folder that
-            `save_pretrained` wrote.
+        name_or_path: a name of the catalog, such as ``generative_convnet/fashion_mnist``; a folder that
+            `save_pretrained` wrote; or a repository of the Hugging Face Hub, ``user/repo`` or ``user/repo@revision``.
+        source: ``auto`` takes the local copy of a catalog name, then the Hub's cache, then the Hub; ``embedded`` the
+            local copy only, ``hub`` cache and Hub only.
+        revision: branch, tag or commit of the repository; wins over the commit that the catalog pins.
+        cache_dir: cache of the Hub's files; that of huggingface_hub (HF_HOME) unless given.
+        token: for private repositories; that of huggingface_hub (HF_TOKEN) unless given.
+        local_files_only: ask no Hub; what is cached must do.
         map_location: device for the weights.
 
     Returns:
@@ -57,34 +75,63 @@ def from_pretrained(name_or_path: str | Path, *, map_location: str | torch.devic
 
     Raises:
         CatalogError: for an unknown name; the nearest names are suggested.
-        WeightsError: if the weights are missing, truncated or altered, or do not fit the configuration.
+        WeightsError: if the weights are missing, truncated or altered, or do not fit the configuration; or if the
+            Hub refuses or cannot be reached.
         ConfigError: if the configuration names a class that is not the zoo's.
     """
-    if Path(name_or_path, "config.json").is_file():
-        folder, expected = Path(name_or_path), None
-    else:
-        entry = find(str(name_or_path))
-        folder, expected = entry.folder, entry.weights.sha256
-    config, weights, found = read_folder(folder)
-    if expected not in (None, found):
-        raise WeightsError(f"{folder} holds weights with sha256 {found}, the catalog names {expected}. Reinstall it.")
+    access = Access(cache_dir, token, local_files_only)
+    found = resolve(name_or_path, source=source, revision=revision, access=access)
+    return build_model(found.config, found.weights, found.place).to(map_location).eval()
+
+
+def build_model(config: Any, weights: bytes, source: str) -> EnergyModel:
+    """Build the model of a configuration and load its weights.
+
+    It is built without memory first: a configuration whose sizes are not those of its weights takes none.
+
+    Args:
+        config: plain data, as `ebm_zoo.config.from_config` takes them.
+        weights: safetensors.
+        source: where both come from, for messages.
+
+    Raises:
+        ConfigError: if the configuration cannot be built.
+        WeightsError: if it describes no model, or the weights are not safetensors or do not fit it.
+    """
+    with torch.device("meta"):
+        sketch = from_config(config)
+    if not isinstance(sketch, EnergyModel):
+        raise WeightsError(f"{source}/config.json describes no model but a {type(sketch).__name__}.")
+    tensors = _fitting(sketch, weights, source)
     model = from_config(config)
-    if not isinstance(model, EnergyModel):
-        raise WeightsError(f"{folder}/config.json describes no model but a {type(model).__name__}.")
-    load_weights(model, weights, str(folder))
-    return model.to(map_location).eval()
+    model.load_state_dict(tensors)
+    return model
 
 
 def load_weights(model: EnergyModel, weights: bytes, source: str) -> None:
     """Load safetensors bytes into a model, strictly.
 
     Raises:
-        WeightsError: if they are not safetensors, or a key or shape does not fit.
+        WeightsError: if they are not safetensors, or a key, shape or kind of number does not fit.
     """
+    model.load_state_dict(_fitting(model, weights, source))
+
+
+def _fitting(model: EnergyModel, weights: bytes, source: str) -> dict[str, torch.Tensor]:
+    # The header cannot claim more than the file holds: that much the format's reader checks.
     try:
-        model.load_state_dict(load(weights), strict=True)
-    except SafetensorError as error:
-        raise WeightsError(f"The weights of {source} are not safetensors: {error}.") from None
-    except RuntimeError as error:
-        detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise WeightsError(f"The weights of {source} do not fit its configuration: {detail}") from None
+        found = load(weights)
+    except (SafetensorError, KeyError, TypeError, AssertionError) as error:
+        raise WeightsError(f"The weights of {source} are not safetensors that torch can hold: {error}.") from None
+    wanted = model.state_dict()
+    refusal = f"The weights of {source} do not fit its configuration:"
+    if different := sorted(found.keys() ^ wanted.keys()):
+        place = "file" if different[0] in found else "configuration"
+        raise WeightsError(f"{refusal} only the {place} has '{different[0]:.100}'.")
+    for name, value in wanted.items():
+        sizes = tuple(found[name].shape), tuple(value.shape)
+        if sizes[0] != sizes[1]:
+            raise WeightsError(f"{refusal} size mismatch for '{name}', {sizes[0]} in the file and not {sizes[1]}.")
+        if found[name].is_floating_point() != value.is_floating_point():
+            raise WeightsError(f"{refusal} '{name}' is of type {found[name].dtype}, not {value.dtype}.")
+    return found

@@ -1,10 +1,14 @@
 """Plain data to typed dataclasses, with one clear error per bad field."""
 
+import reprlib
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ebm_zoo.errors import CatalogError
+
+NOT_IN_YAML = {"in_yaml": False}
+"""Metadata of a dataclass field that is set by the program, never by a file."""
 
 
 def build(kind: Any, data: Any, where: str) -> Any:
@@ -21,6 +25,8 @@ def build(kind: Any, data: Any, where: str) -> Any:
     Raises:
         CatalogError: naming the field, what it should be and what it is.
     """
+    if isinstance(data, int) and abs(data) >= 2**63:
+        raise CatalogError(f"{where} must be a number between -2**63 and 2**63.")
     if is_dataclass(kind):
         return _dataclass(kind, data, where)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -37,7 +43,7 @@ def build(kind: Any, data: Any, where: str) -> Any:
 
 def _dataclass(kind: Any, data: Any, where: str) -> Any:
     _expect(data, dict, where)
-    known = {field.name: field for field in fields(kind)}
+    known = {field.name: field for field in fields(kind) if field.metadata.get("in_yaml", True)}
     unknown = sorted(str(key) for key in set(data) - set(known))
     if unknown:
         raise CatalogError(f"{where} has the unknown field '{unknown[0]}'; it may have {', '.join(known)}.")
@@ -56,5 +62,7 @@ def _dataclass(kind: Any, data: Any, where: str) -> Any:
 
 def _expect(data: Any, kind: type, where: str) -> Any:
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        raise CatalogError(f"{where} must be of type {kind.__name__}, not {type(data).__name__} ({data!r:.60}).")
+        # A few lines of YAML can describe a structure whose full text would fill the memory.
+        shown = reprlib.repr(data)
+        raise CatalogError(f"{where} must be of type {kind.__name__}, not {type(data).__name__} ({shown:.60}).")
     return data

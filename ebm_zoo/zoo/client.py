@@ -1,0 +1,224 @@
+"""Single files of the Hugging Face Hub, through its own client and cache, with one clear error for what goes wrong.
+
+The client is imported when it is needed: listing the catalog and loading a local copy do without it.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ebm_zoo.errors import WeightsError
+
+TRIES = 3
+WAITS = (0.5, 1.5)
+"""Seconds between tries."""
+TIMEOUT = 4.0
+"""Seconds to wait for an answer; the environment variable HF_HUB_ETAG_TIMEOUT wins."""
+BUSY = (408, 429, 500, 502, 503, 504)
+LOGIN = "log in (`hf auth login`) or set HF_TOKEN"
+
+
+class HubUnreachable(WeightsError):
+    """The Hub does not answer, or may not be asked: what is cached is all there is."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the Hub may be asked.
+
+    Args:
+        cache_dir: folder of the cache; the client's own (HF_HOME) unless given.
+        token: of an account; the client's own (HF_TOKEN, `hf auth login`) unless given. It is never shown.
+        local_files_only: ask nothing, take what is cached.
+        force: fetch again what is cached.
+    """
+
+    cache_dir: str | Path | None = None
+    token: str | bool | None = field(default=None, repr=False)
+    local_files_only: bool = False
+    force: bool = False
+
+    @property
+    def root(self) -> Path:
+        """Folder of the cache."""
+        from huggingface_hub import constants
+
+        return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser().resolve()
+
+
+def cached(repo: str, file: str, revision: str, access: Access) -> Path | None:
+    """A file as far as the cache knows it: the one of a commit, or of the commit that a branch stood for last."""
+    from huggingface_hub import try_to_load_from_cache
+
+    with asking(f"{repo}@{revision}, {file}"):
+        found = try_to_load_from_cache(repo, file, cache_dir=access.root, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def announced(repo: str, file: str, revision: str, access: Access) -> Any:
+    """What the Hub says of a file, without its content.
+
+    Returns:
+        ``commit_hash``, ``size`` in bytes, ``etag`` (the sha256 of a large file).
+
+    Raises:
+        HubUnreachable: if the Hub does not answer or may not be asked.
+        WeightsError: if it refuses.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    what = f"{repo}@{revision}, {file}"
+    if access.local_files_only:
+        raise HubUnreachable(f"{what}: not in the cache {access.root}, and local_files_only forbids to ask the Hub.")
+    own = constants.HF_HUB_ETAG_TIMEOUT
+    timeout = TIMEOUT if own == constants.DEFAULT_ETAG_TIMEOUT else own
+    with asking(what):
+        url, found = hf_hub_url(repo, file, revision=revision), None
+        for wait in (*WAITS, None):
+            try:
+                found = get_hf_file_metadata(url, token=access.token, timeout=timeout)
+                break
+            except HfHubHTTPError as error:
+                if wait is None or error.response.status_code not in BUSY:
+                    raise
+                time.sleep(wait)
+    if found is None or found.commit_hash is None or found.size is None:
+        raise WeightsError(f"{what}: the answer does not come from a Hub. Check HF_ENDPOINT and proxies.")
+    return found
+
+
+def fetched(repo: str, file: str, revision: str, access: Access) -> Path:
+    """Download a file into the cache, unless it is there; its path in the snapshot of a commit.
+
+    Raises:
+        HubUnreachable: if the Hub does not answer or may not be asked.
+        WeightsError: if it refuses, breaks off, or the cache cannot be written.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with asking(f"{repo}@{revision}, {file}"):
+        found = hf_hub_download(
+            repo,
+            file,
+            revision=revision,
+            cache_dir=access.root,
+            token=access.token,
+            force_download=access.force,
+            etag_timeout=TIMEOUT,
+        )
+    return Path(found)
+
+
+def hub_error(error: Exception, what: str) -> WeightsError:
+    """Say in one sentence what the client's error means and what to do.
+
+    Nothing of the client's own text is kept: it holds addresses that give access, and at times the token.
+
+    Args:
+        error: what the client raised.
+        what: what was asked for; begins the message.
+    """
+    from huggingface_hub import errors
+
+    meanings = {
+        errors.GatedRepoError: f"the repository is gated. Accept its terms on its page of the Hub, then {LOGIN}.",
+        errors.RepositoryNotFoundError: f"no such repository, or a private one. Check the name, or {LOGIN}.",
+        errors.RevisionNotFoundError: "the repository has no such revision. Name a branch, a tag or a full commit.",
+        errors.LocalEntryNotFoundError: "neither in the cache nor to be had from the Hub. Check the connection.",
+        errors.EntryNotFoundError: "the repository has no such file: it holds no model of this zoo at this revision.",
+    }
+    for kind, meaning in meanings.items():
+        if isinstance(error, kind):
+            return WeightsError(f"{what}: {meaning}")
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return HubUnreachable(f"{what}: not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub. Unset it once.")
+    if isinstance(error, errors.HfHubHTTPError):
+        return _refusal(error.response.status_code, what)
+    if isinstance(error, GaveUp):
+        if error.status:
+            return _refusal(error.status, what)
+        return HubUnreachable(f"{what}: the download broke off {TRIES} times. Try again later.")
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f" {error.filename}" if error.filename else ""
+        return WeightsError(f"{what}: cannot write{place}: {error.strerror}. Set HF_HOME to a folder with room.")
+    reason = type(error).__name__
+    return HubUnreachable(f"{what}: the Hub cannot be reached ({reason}). Check the connection and HF_ENDPOINT.")
+
+
+def _refusal(status: int, what: str) -> WeightsError:
+    if status in BUSY:
+        return HubUnreachable(f"{what}: the Hub is busy or down (status {status}). Try again in some minutes.")
+    if status == 401:
+        return WeightsError(f"{what}: the Hub does not know the token (status 401). Replace it: {LOGIN}.")
+    if status == 403:
+        return WeightsError(f"{what}: the account or its token may not do this (status 403). Use another: {LOGIN}.")
+    return WeightsError(f"{what}: the Hub answers with status {status}. Check the name and the client's version.")
+
+
+# The client has no setting for how often it asks again (23 s for a Hub that is busy), and warns of each try.
+
+
+class GaveUp(OSError):
+    """Enough tries; the last one had this status, or broke off."""
+
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__()
+        self.status = status
+
+
+_tries: ContextVar[Counter | None] = ContextVar("tries", default=None)
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Let the client ask a few times only, and silently; turn its errors into ours.
+
+    Raises:
+        WeightsError: see `hub_error`.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.errors import HTTPError
+
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(_quiet)
+    hooks = get_session().event_hooks
+    if _before not in hooks["request"]:
+        hooks["request"].append(_before)
+        hooks["response"].append(_after)
+    token = _tries.set(Counter())
+    try:
+        yield
+    except (HTTPError, OSError, ValueError) as error:
+        raise hub_error(error, what) from None
+    finally:
+        _tries.reset(token)
+
+
+def _quiet(record: logging.LogRecord) -> bool:
+    return _tries.get() is None
+
+
+def _key(request: Any) -> tuple[str, str, str | None]:
+    # A download that got further asks for another range, and starts to count anew.
+    return request.method, str(request.url), request.headers.get("range")
+
+
+def _before(request: Any) -> None:
+    tries = _tries.get()
+    if tries is not None:
+        tries[_key(request)] += 1
+        if tries[_key(request)] > TRIES:
+            raise GaveUp()
+
+
+def _after(response: Any) -> None:
+    tries = _tries.get()
+    if tries is not None and response.status_code in BUSY and tries[_key(response.request)] >= TRIES:
+        raise GaveUp(response.status_code)

@@ -1,0 +1,118 @@
+"""Putting a model on the Hugging Face Hub, and its place there into the catalog."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from ebm_zoo.errors import WeightsError
+from ebm_zoo.files import read_folder
+from ebm_zoo.zoo.card import card, write_card
+from ebm_zoo.zoo.catalog import Entry, catalog, find
+from ebm_zoo.zoo.client import asking
+from ebm_zoo.zoo.edit import pin, require_editable
+from ebm_zoo.zoo.parts import REPO, Hub
+from ebm_zoo.zoo.register import described
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where a model lies now: repository and commit, or the pull request that would put it there."""
+
+    hub: Hub
+    request: str | None
+
+
+def contents(name_or_path: str | Path, repo: str) -> dict[str, bytes]:
+    """What a repository of a model holds.
+
+    Args:
+        name_or_path: a name of the catalog, or a folder that `save_pretrained` wrote. A folder's own README.md is
+            taken if there is one; otherwise the card is made.
+        repo: the repository, ``user/name``.
+
+    Returns:
+        Bytes by file name, checked against their hashes: config.json, model.safetensors, README.md, samples.png.
+
+    Raises:
+        WeightsError: if the repository's name is none, or the local files are missing or altered.
+        CatalogError: for an unknown name.
+    """
+    if REPO.fullmatch(repo) is None:
+        raise WeightsError(f"'{repo}' is no repository: name it user/name.")
+    folder, entry = _local(name_or_path)
+    _, weights, sha256 = read_folder(folder)
+    if entry is not None and sha256 != entry.weights.sha256:
+        raise WeightsError(
+            f"{folder} holds weights with sha256 {sha256}, the catalog names {entry.weights.sha256}: mend one of them."
+        )
+    files = {"config.json": (folder / "config.json").read_bytes(), "model.safetensors": weights}
+    own, picture = folder / "README.md", folder / "samples.png"
+    if entry is None and own.is_file():
+        files["README.md"] = own.read_bytes()
+    else:
+        about = entry or described(folder, folder.resolve().name)
+        files["README.md"] = card(about, repo, folder).encode("utf-8")
+    if picture.is_file():
+        files["samples.png"] = picture.read_bytes()
+    return files
+
+
+def push(name_or_path: str | Path, repo: str, *, private: bool = False, create_pr: bool = False) -> Pushed:
+    """Put a model into a repository of the Hub, in one commit, as the user whose token the client finds.
+
+    The repository is made if missing. A model of a catalog then has repository and commit in its catalog file, and
+    a new card. Where nothing has changed no commit is made, and the newest one counts.
+
+    Args:
+        name_or_path: a name of the catalog, or a folder that `save_pretrained` wrote.
+        repo: the repository, ``user/name``.
+        private: make the repository a private one. One that is public already is refused.
+        create_pr: open a pull request instead; the catalog stays as it is.
+
+    Returns:
+        Where the model lies now.
+
+    Raises:
+        CatalogError: if the catalog could not be written to; nothing is sent then.
+        WeightsError: if the local files are missing or altered, or the Hub refuses or does not answer.
+    """
+    files = contents(name_or_path, repo)
+    entry = _local(name_or_path)[1]
+    if entry is not None and not create_pr:
+        require_editable(entry)
+    commit = _send(files, repo, private, create_pr)
+    pushed = Pushed(Hub(repo, commit.oid), commit.pr_url)
+    if entry is not None and not create_pr:
+        pin(entry, pushed.hub)
+        write_card(find(entry.name))
+    return pushed
+
+
+def _local(name_or_path: str | Path) -> tuple[Path, Entry | None]:
+    known = isinstance(name_or_path, str) and name_or_path in catalog()
+    if not known and Path(name_or_path).is_dir():
+        return Path(name_or_path), None
+    entry = find(str(name_or_path))
+    return entry.folder, entry
+
+
+def _send(files: dict[str, bytes], repo: str, private: bool, create_pr: bool) -> CommitInfo:
+    api, what = HfApi(library_name="ebm_zoo"), f"Cannot push to {repo}"
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    with asking(what):
+        if not create_pr:
+            api.create_repo(repo, private=private or None, exist_ok=True)
+        # The client keeps quiet about a repository that is there already and is not private.
+        if private and not api.model_info(repo).private:
+            raise WeightsError(f"{what}: it is there already and is public. Make it private, or choose another name.")
+        try:
+            return api.create_commit(repo, operations, commit_message="Add model", create_pr=create_pr)
+        except RuntimeError as error:
+            # So the client wraps what went wrong with a large file.
+            raise error.__cause__ or OSError() from None
+        except ValueError as error:
+            if isinstance(error, HfHubHTTPError):
+                raise
+            raise WeightsError(f"{what}: the Hub refuses README.md, {' '.join(str(error).split()):.300}") from None
