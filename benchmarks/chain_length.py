@@ -1,7 +1,8 @@
 """Quality of fresh chains against their length: ``python -m benchmarks.chain_length NAME --steps 10 20 40 80``.
 
 One set of chains is followed; at each asked length the samples so far are compared with the test images of the data
-set that the model's configuration names. ``--picture FILE`` draws eight chains at these lengths, one column each.
+set that the model's configuration names. Length 0 is where chains start: noise, or a cooperative model's drafts.
+``--picture FILE`` draws eight chains at these lengths, one column each.
 """
 
 import argparse
@@ -32,8 +33,17 @@ def follow(model: Any, n: int, lengths: list[int], seed: int) -> dict[int, torch
             kept[k].append(x.clone())
 
     for done in range(0, n, BATCH):
+        if 0 in kept:
+            state = generator.get_state()
+            keep(0, model.sample(min(BATCH, n - done), steps=0, generator=generator))
+            generator.set_state(state)
         model.sample(min(BATCH, n - done), steps=max(lengths), generator=generator, on_step=keep)
     return {length: torch.cat(parts) for length, parts in kept.items()}
+
+
+def conditions(model: Any, n: int) -> tuple[torch.Tensor, ...]:
+    """The classes that n samples were drawn for, if the model knows classes."""
+    return (torch.arange(n) % model.condition.count,) if hasattr(model, "condition") else ()
 
 
 def test_images(name: str, n: int) -> torch.Tensor:
@@ -68,7 +78,7 @@ def main() -> None:
         print(f"{options.name}: {options.n} fresh chains, {len(real)} test images, features {features.name}")
         print(f"{'steps':>6} {'Fréchet distance':>18} {'mean energy':>12}")
         for length, x in chains.items():
-            energy = torch.cat([model.energy(part) for part in x.split(BATCH)]).mean()
+            energy = torch.cat([model.energy(part, *conditions(model, len(part))) for part in x.split(BATCH)]).mean()
             print(f"{length:6} {frechet_distance(real, features(unit(x))):18.3f} {energy:12.3f}")
     if options.picture is not None:
         columns = torch.stack([x[:8] for x in chains.values()], dim=1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""The space a model lives in: shape and range of one datum."""
+"""The space a model lives in: shape and range of one datum, or the classes it may belong to."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ebm_zoo.errors import ConfigError, DataError
 
-__all__ = ["Space"]
+__all__ = ["Classes", "Space"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,37 @@ class Space:
                 "rescale them first."
             )
         return x
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes 0 … count − 1; part of a model's configuration that answers to labels.
+
+    Args:
+        count: how many.
+
+    Raises:
+        ConfigError: unless there are 2 or more.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ConfigError(f"Classes are 2 or more, not {self.count}.")
+
+    def check(self, labels: Tensor) -> Tensor:
+        """Return labels, **(B,)**, or say why they do not belong here.
+
+        Raises:
+            DataError: for another shape or type, or a label out of range.
+        """
+        if labels.dim() != 1 or labels.is_floating_point():
+            kind = f"{tuple(labels.shape)} of {labels.dtype}"
+            raise DataError(f"This model takes class labels, whole numbers of shape (B,), not {kind}.")
+        wrong = labels[(labels < 0) | (labels >= self.count)]
+        if len(wrong):
+            raise DataError(
+                f"This model knows classes 0 to {self.count - 1}, not {wrong[0].item()}: relabel or drop these items."
+            )
+        return labels.long()

@@ -1,4 +1,7 @@
-"""Reconstruction, inpainting, interpolation of test images, as one picture: ``python examples/tasks.py OUT_FOLDER``."""
+"""Reconstruction, inpainting, interpolation of test images, as one picture: ``python examples/tasks.py FOLDER NAME``.
+
+NAME is a model of Fashion-MNIST without classes; generative_convnet/fashion_mnist unless given.
+"""
 
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from ebm_zoo.callbacks import picture_grid
 from ebm_zoo.data import ImageData
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+name = sys.argv[2] if len(sys.argv) > 2 else "generative_convnet/fashion_mnist"
 folder.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(0)
 
@@ -19,7 +23,7 @@ data.prepare_data()
 data.setup("test")
 images = next(iter(data.predict_dataloader()))[:8]
 
-model = from_pretrained("generative_convnet/fashion_mnist")
+model = from_pretrained(name)
 rebuilt = model.reconstruct(images, iterations=60)
 known = torch.ones(28, 28)
 known[14:] = 0

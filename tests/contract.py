@@ -5,14 +5,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tiny import SHAPE, convnet, energy, images, labelled
+from tiny import (
+    SHAPE,
+    classed,
+    convnet,
+    coop_vaebm,
+    coopnets,
+    energy,
+    images,
+    labelled,
+    labelled_coopnets,
+    pairs,
+    translating_coopnets,
+)
 from torch import Tensor
 
 from ebm_zoo.metrics import GreyClassifier
 from ebm_zoo.models import Classifier, EnergyModel
 from ebm_zoo.networks import GaussianReference
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Persistent, ShortRun
+from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Langevin, Persistent, ShortRun
 from ebm_zoo.space import Space
 
 COUNT = 4
@@ -62,11 +74,38 @@ IMAGE_TASKS = {
     "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, iterations=2), (2, 3, *SHAPE)),
 }
 IMAGE = (images, IMAGE_TASKS, {"samples": (COUNT, *SHAPE), "energy": (COUNT,)})
+DRAFTED = {"drafts": (COUNT, *SHAPE), "samples": (COUNT, *SHAPE), "energy": (COUNT,)}
+ENCODED = {**IMAGE_TASKS, "encode": (lambda model, x: model.encode(x), (COUNT, 4))}
+CONDITIONAL_TASKS = {
+    "sample": (lambda model, x: model.sample(5, label=1), (5, *SHAPE)),
+    "predict": (lambda model, x: torch.stack(model.predict(x[1], 3)), (2, COUNT, 3, *SHAPE)),
+    "energy": (lambda model, x: model.energy(*x), (COUNT,)),
+}
 LABELLED = (labelled, {"classify": (lambda model, x: model.classify(x[0]), (COUNT,))}, {"classes": (COUNT,)})
 NO_SHORT_RUN = ("reconstruct", "interpolate")
 
 CASES = {
     "classifier": Case(classifier, *LABELLED, energies=()),
+    "coopnets": Case(coopnets, images, IMAGE_TASKS, DRAFTED),
+    "coopnets-latent_inference": Case(
+        lambda: coopnets(latent_langevin=Langevin(steps=2, step_size=0.1), data_noise=0.05, penalty=0.1),
+        images,
+        IMAGE_TASKS,
+        DRAFTED,
+    ),
+    "coopnets-persistent": Case(
+        lambda: coopnets(chains=Persistent(size=16, refresh=0.2), sample_steps=7), images, IMAGE_TASKS, DRAFTED
+    ),
+    "coop_vaebm": Case(coop_vaebm, images, ENCODED, DRAFTED),
+    "conditional_coopnets-labels": Case(
+        labelled_coopnets, classed, CONDITIONAL_TASKS, {**DRAFTED, "condition": (COUNT,)}
+    ),
+    "conditional_coopnets-images": Case(
+        translating_coopnets,
+        pairs,
+        {name: CONDITIONAL_TASKS[name] for name in ("predict", "energy")},
+        {**DRAFTED, "condition": (COUNT, *SHAPE)},
+    ),
     "generative_convnet": Case(lambda: convnet(chains=ShortRun()), *IMAGE),
     "generative_convnet-from_data": Case(lambda: convnet(chains=FromData()), *IMAGE),
     "generative_convnet-persistent": Case(lambda: convnet(chains=Persistent(size=16, refresh=0.2)), *IMAGE),

@@ -1,5 +1,7 @@
 """The benchmark of the Langevin sampler: who takes part, and that all of them compute the same."""
 
+import itertools
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -7,9 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tiny import energy, translating_coopnets
 from torch._dynamo.exc import BackendCompilerFailed
+from zoo_helpers import image_folder
 
+from benchmarks import facades, iteration
 from benchmarks import langevin as benchmark
+from ebm_zoo import save_pretrained
+from ebm_zoo.data.files import decode
+from ebm_zoo.metrics import Pixels
+from ebm_zoo.networks import PairedEnergy, UNetGenerator
+from ebm_zoo.space import Space
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPARED = ["plain loop, fp32", "ours, eager fp32"]
@@ -122,3 +132,40 @@ def test_refuses_runs_without_a_step(arguments, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)
     assert "is below 1" in capsys.readouterr().err
+
+
+# Cooperative models
+
+
+def test_iterations_take_turns(capsys):
+    names = ["generative_convnet/fashion_mnist", "coopnets/fashion_mnist"]
+    iteration.main([*names, "--iterations", "1"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == names
+    assert rows[0][2] == rows[0][4] == "1.00" and rows[0][3] == "10000"
+    ratio, updates, whole = float(rows[1][2]), int(rows[1][3]), float(rows[1][4])
+    assert whole == pytest.approx(ratio * updates / 10000, abs=0.011)
+
+
+def test_facades_are_compared_with_their_baselines(tmp_path, monkeypatch, capsys):
+    shape = (3, 8, 8)
+    for split, folder in itertools.product(("train", "test"), ("photo", "label")):
+        image_folder(tmp_path / split / folder, 8, shape, seed=len(split + folder))
+    settings = {"energy": PairedEnergy(energy(6)), "generator": UNetGenerator((3, 3), (4, 4), 2, groups=2)}
+    model = translating_coopnets(**settings, space=Space(shape), condition=Space(shape))
+    save_pretrained(model, tmp_path / "model")
+    monkeypatch.setattr(facades, "SqueezeNet", lambda path: Pixels())
+    folders = ["--regression", str(tmp_path / "model"), "--source", str(tmp_path)]
+    facades.main([str(tmp_path / "model"), *folders, "--picture", str(tmp_path / "x.png")])
+    rows = [re.split("  +", line) for line in capsys.readouterr().out.splitlines()[2:]]
+    found = {name: (float(error), float(distance)) for name, error, distance in rows}
+    assert list(found) == ["mean photograph", "regression", "draft", "solution", "training photographs"]
+    # The same model, asked with the same seed.
+    assert found["regression"] == found["draft"] != found["solution"]
+    truth, training = (
+        torch.stack([decode(tmp_path / split / "photo" / f"{k:03}.png") for k in range(8)]) / 255
+        for split in ("test", "train")
+    )
+    error = (training.mean(0) - truth).abs().mean().item()
+    assert found["mean photograph"][0] == pytest.approx(error, abs=1e-3)
+    assert (tmp_path / "x.png").is_file()

@@ -14,14 +14,28 @@ import ebm_zoo.samplers
 from ebm_zoo.config import TORCH_CLASSES, from_config, require_public, to_config
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.models import GenerativeConvNet
-from ebm_zoo.networks import ConvEnergy, GaussianReference, ObjectEnergy, ShortRunEnergy, TextureEnergy
+from ebm_zoo.networks import (
+    ConvEncoder,
+    ConvEnergy,
+    ConvGenerator,
+    CoopNetsGenerator,
+    GaussianReference,
+    LabelledEnergy,
+    LabelledGenerator,
+    ObjectEnergy,
+    PairedEnergy,
+    ShortRunEnergy,
+    TextureEnergy,
+    UNetGenerator,
+)
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform
-from ebm_zoo.space import Space
+from ebm_zoo.space import Classes, Space
 
 # Every argument has another value than its default.
 OBJECTS = [
     Space((3, 4, 5), 0.0, 2.0),
+    Classes(3),
     Adam(lr=0.1, betas=(0.5, 0.9), clip=2.0, warmup=3, final=0.25),
     Langevin(3, (0.1, 0.2), (1.0, 0.0), (-2.0, 2.0), max_gradient=3.0, max_move=0.5),
     HMC(3, 0.1, leapfrog=4),
@@ -36,6 +50,13 @@ OBJECTS = [
     TextureEnergy(1),
     ObjectEnergy(1),
     ShortRunEnergy(1, width=4),
+    ConvEncoder(2, ((4, 4, 1, 0),), nn.ReLU()),
+    ConvGenerator(3, ((4, 4, 1, 0), (1, 4, 2, 1, 1)), groups=2, activation=nn.ReLU()),
+    CoopNetsGenerator(3, channels=1),
+    LabelledGenerator(ConvGenerator(5, ((1, 4, 1, 0),)), classes=2),
+    LabelledEnergy(ConvEnergy(3, ((1, 4, 1, 0),)), classes=2, size=4, channels=2),
+    PairedEnergy(ConvEnergy(2, ((1, 4, 1, 0),))),
+    UNetGenerator((1, 3), (4, 8), latent_dim=2, groups=2, drop=0.5),
     *(getattr(nn, name)() for name in sorted(TORCH_CLASSES)),
 ]
 VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width"}

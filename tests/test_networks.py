@@ -1,15 +1,41 @@
-"""Networks: parameter counts, shapes, maps, and one energy per datum that sees no other."""
+"""Networks: parameter counts, shapes, maps, and one energy or image per datum that sees no other."""
+
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import energy
+import yaml
+from tiny import energy, generator
 from torch import nn
 
+from ebm_zoo.config import from_config
 from ebm_zoo.errors import ConfigError
-from ebm_zoo.networks import ConvEnergy, GaussianReference, ObjectEnergy, ShortRunEnergy, TextureEnergy
+from ebm_zoo.networks import (
+    ConvEncoder,
+    ConvEnergy,
+    ConvGenerator,
+    CoopNetsGenerator,
+    GaussianReference,
+    LabelledEnergy,
+    LabelledGenerator,
+    ObjectEnergy,
+    PairedEnergy,
+    ShortRunEnergy,
+    TextureEnergy,
+    UNetGenerator,
+)
 
 # Filter area x channels in x filters + biases, layer by layer.
 OBJECT_COUNT = (49 * 3 * 100 + 100) + (25 * 100 * 64 + 64) + (9 * 64 * 20 + 20) + (100 * 20 * 1 + 1)
+# Down, up, and the two layers of the full size; norms have two numbers per filter.
+UNET_COUNT = (
+    (16 * 1 * 4 + 4 + 8)
+    + (16 * 4 * 6 + 6 + 12)
+    + (16 * (6 + 5) * 4 + 4 + 8)
+    + (16 * (4 + 4) * 4 + 4)
+    + (9 * (4 + 1) * 3 + 3)
+)
+SCENE = Path(__file__).parents[1] / "zoo_configs" / "coopnets" / "paper_scene.yaml"
 SMALL = {
     "conv": (energy, (1, 8, 8)),
     "pooled": (lambda: ConvEnergy(2, ((4, 3, 1, 1, 2), (3, 3, 1, 1))), (2, 8, 8)),
@@ -35,9 +61,18 @@ def scores(network: ConvEnergy, x: torch.Tensor) -> torch.Tensor:
     (ObjectEnergy(3), OBJECT_COUNT),
     (ShortRunEnergy(3, 64), 2_763_393),
     (ConvEnergy(1, ((2, 3, 1, 1), (1, 8, 1, 0))), (9 * 2 + 2) + (64 * 2 + 1)),
+    (CoopNetsGenerator(), 5_127_683),
+    (ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (16 * 4 * 6 + 6 + 12) + (16 * 6 * 3 + 3)),
+    (LabelledEnergy(ConvEnergy(3, ((1, 8, 1, 0),)), 5, 8, channels=2), 5 * 2 * 64 + 64 * 3 + 1),
+    (UNetGenerator((1, 3), (4, 6), latent_dim=5, groups=2), UNET_COUNT),
 ])  # fmt: skip
 def test_parameter_count(network, count):
     assert sum(p.numel() for p in network.parameters()) == count
+
+
+def test_parameter_count_of_the_scene_energy():
+    network = from_config(yaml.safe_load(SCENE.read_text())["model"]["init_args"]["energy"])
+    assert sum(p.numel() for p in network.parameters()) == 6_927_588
 
 
 @pytest.mark.parametrize(("network", "side", "size"), [
@@ -113,3 +148,165 @@ def test_gaussian_reference_hands_the_context_on():
 def test_gaussian_reference_refuses_sigma_that_is_not_positive(sigma):
     with pytest.raises(ConfigError, match="sigma > 0"):
         GaussianReference(energy(), sigma)
+
+
+def test_encoder_is_the_mean_of_its_last_map():
+    network, x = ConvEncoder(2, ((4, 3, 1, 1), (6, 3, 2, 0)), nn.Tanh()), torch.randn(5, 2, 9, 9)
+    first, second = network.convolutions
+    maps = nn.functional.conv2d(first(x).tanh(), second.weight, second.bias, stride=2)
+    torch.testing.assert_close(network(x), maps.mean((2, 3)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(x).dtype == torch.float32
+
+
+# Conditions
+
+
+def test_an_energy_of_labels_sees_a_map_of_the_label():
+    network, x, labels = energy(3), torch.randn(4, 1, 8, 8), torch.tensor([2, 0, 2, 1])
+    labelled = LabelledEnergy(network, classes=4, size=8, channels=2)
+    maps = labelled.maps.weight.view(4, 2, 8, 8)
+    torch.testing.assert_close(labelled(x, labels), network(torch.cat([x, maps[labels]], 1)))
+    values = labelled(x, labels)
+    assert not torch.isclose(values, labelled(x, (labels + 1) % 4)).any()
+    (gradient,) = torch.autograd.grad(values.sum(), labelled.maps.weight)
+    assert gradient[:3].any(1).all() and not gradient[3].any()
+
+
+def test_an_energy_of_pairs_sees_both():
+    network, x, question = energy(3), torch.randn(4, 1, 8, 8), torch.randn(4, 2, 8, 8, requires_grad=True)
+    values = PairedEnergy(network)(x, question)
+    torch.testing.assert_close(values, network(torch.cat([x, question], 1)))
+    (gradient,) = torch.autograd.grad(values[2], question)
+    assert gradient[2].any() and not gradient[[0, 1, 3]].any()
+
+
+def test_conditions_pass_the_reference():
+    x, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 0])
+    labelled = LabelledEnergy(energy(2), classes=2, size=8)
+    tilted = GaussianReference(labelled, sigma=0.5)
+    torch.testing.assert_close(tilted(x, labels), labelled(x, labels) + x.square().sum((1, 2, 3)) / 0.5)
+
+
+@pytest.mark.parametrize("numbers", [(0, 8, 1), (2, 0, 1), (2, 8, 0)])
+def test_an_energy_of_labels_refuses_numbers_below_one(numbers):
+    with pytest.raises(ConfigError, match="1 or more"):
+        LabelledEnergy(energy(2), *numbers)
+
+
+def test_an_energy_of_labels_refuses_images_of_another_size():
+    with pytest.raises(ConfigError, match=r"sides \(8, 6\) need maps of their size, not 8"):
+        LabelledEnergy(energy(2), 2, 8)(torch.zeros(1, 1, 8, 6), torch.tensor([0]))
+
+
+# Generators
+
+
+def labels(n: int) -> torch.Tensor:
+    return torch.arange(n) % 3
+
+
+def questions(n: int) -> torch.Tensor:
+    return torch.linspace(-1, 1, n * 128).view(n, 1, 8, 16)
+
+
+GENERATORS = {
+    "plain": (lambda: ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), activation=nn.ReLU()), (), (3, 8, 8)),
+    "groups": (lambda: ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (), (3, 8, 8)),
+    "odd": (lambda: ConvGenerator(4, ((6, 4, 1, 0), (1, 3, 2, 1, 1), (1, 3, 2, 1))), (), (1, 15, 15)),
+    "labels": (lambda: LabelledGenerator(generator(7), classes=3), (labels,), (1, 8, 8)),
+    "unet": (lambda: UNetGenerator((1, 3), (4, 6, 8), latent_dim=4, groups=2), (questions,), (3, 8, 16)),
+}
+made = pytest.mark.parametrize(("make", "conditions", "shape"), GENERATORS.values(), ids=GENERATORS.keys())
+
+
+@made
+def test_one_image_per_latent_vector_that_sees_no_other(make, conditions, shape):
+    network, latent = make(), torch.randn(4, 4, requires_grad=True)
+    given = [condition(4) for condition in conditions]
+    assert network.latent_dim == 4
+    images = network(latent, *given)
+    assert images.shape == (4, *shape) and images.abs().max() < 1
+    torch.testing.assert_close(network(latent[2:3], *(each[2:3] for each in given)), images[2:3])
+    (gradient,) = torch.autograd.grad(images[2].square().sum(), latent)
+    assert gradient[2].all() and not gradient[[0, 1, 3]].any()
+
+
+@made
+def test_images_are_float32_under_autocast(make, conditions, shape):
+    with torch.autocast("cpu", torch.bfloat16):
+        images = make()(torch.randn(2, 4), *(condition(2) for condition in conditions))
+    assert images.dtype == torch.float32
+
+
+def test_images_of_the_coopnets_generator_depend_on_each_other():
+    network, latent = CoopNetsGenerator(latent_dim=5, channels=1), torch.randn(3, 5)
+    with torch.no_grad():
+        together, alone = network(latent), network(latent[:1])
+        assert together.shape == (3, 1, 64, 64)
+        assert (together[:1] - alone).abs().max() > 0.1
+        torch.testing.assert_close(network.eval()(latent), together)
+
+
+def test_generator_is_its_formula():
+    network, latent = ConvGenerator(4, ((6, 4, 1, 0), (2, 4, 2, 1)), groups=3), torch.randn(5, 4)
+    first, last = network.convolutions
+    maps = first(latent.view(5, 4, 1, 1)).reshape(5, 3, -1)
+    normal = (maps - maps.mean(2, keepdim=True)) / (maps.var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    hidden = nn.functional.silu(normal.view(5, 6, 4, 4))
+    torch.testing.assert_close(network(latent), last(hidden).tanh(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_label_is_appended_to_the_latent_vector():
+    network, latent = generator(7), torch.randn(3, 4)
+    appended = torch.cat([latent, torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])], 1)
+    found = LabelledGenerator(network, 3)(latent, torch.tensor([2, 0, 1]))
+    torch.testing.assert_close(found, network(appended))
+
+
+def test_every_pixel_of_the_question_reaches_a_translation():
+    network, question = UNetGenerator((2, 1), (4, 6), latent_dim=3, groups=2), torch.randn(2, 2, 8, 8)
+    question.requires_grad_()
+    images = network(torch.randn(2, 3), question)
+    (gradient,) = torch.autograd.grad(images[1, 0, 0, 0], question)
+    assert gradient[1].all() and not gradient[0].any()
+
+
+def test_features_are_dropped_in_training_alone():
+    network, latent = UNetGenerator((1, 1), (4, 6), latent_dim=3, groups=2, drop=0.5), torch.randn(2, 3)
+    question = torch.randn(2, 1, 8, 8)
+    assert not torch.equal(network(latent, question), network(latent, question))
+    network.eval()
+    assert torch.equal(network(latent, question), network(latent, question))
+
+
+def test_translation_refuses_sides_that_cannot_be_halved():
+    network = UNetGenerator((1, 1), (4, 6), latent_dim=3, groups=2)
+    for sides in ((8, 10), (6, 8)):
+        with pytest.raises(ConfigError, match=rf"multiples of 4, not \({sides[0]}, {sides[1]}\)"):
+            network(torch.zeros(1, 3), torch.zeros(1, 1, *sides))
+
+
+ROWS = ((6, 4, 1, 0), (1, 4, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: ConvGenerator(4, ((6, 4, 1),)), "A layer is"),
+        (lambda: ConvGenerator(4, ((6, 4, 1, 0, 0, 0),)), "A layer is"),
+        (lambda: ConvGenerator(4, ()), "needs layers"),
+        (lambda: ConvGenerator(0, ROWS), "needs layers and latent entries"),
+        (lambda: ConvGenerator(4, ROWS, groups=4), r"Widths \[6\] must be multiples of groups, 4"),
+        (lambda: ConvGenerator(4, ROWS, groups=-1), "multiples of groups"),
+        (lambda: LabelledGenerator(generator(7), 7), "7 latent entries leaves none beside 7 classes"),
+        (lambda: LabelledGenerator(generator(7), 0), "0 classes"),
+        (lambda: UNetGenerator((1, 1), (8,), 2), "two or more widths"),
+        (lambda: UNetGenerator((1, 1), (8, 12), 2), r"multiples of groups \(8\), not \[8, 12\]"),
+        (lambda: UNetGenerator((1, 1), (8, 8), 2, groups=0), "multiples of groups"),
+        (lambda: UNetGenerator((1, 1), (8, 8), 0), "1 or more latent entries, not 0"),
+    ],
+)
+def test_generators_refuse(make, says):
+    with pytest.raises(ConfigError, match=says):
+        make()

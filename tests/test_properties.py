@@ -316,7 +316,7 @@ def test_sizes_beyond_the_weights_take_no_memory(folder, saved, size, factor):
     assert peak() - before < 100
 
 
-@pytest.mark.parametrize("name", ["Inception", "DigitsClassifier", "FashionClassifier"])
+@pytest.mark.parametrize("name", ["Inception", "DigitsClassifier", "FashionClassifier", "SqueezeNet"])
 def test_no_configuration_loads_the_weights_of_a_judge(name):
     with pytest.raises(ConfigError, match="may not name"):
         from_config({"class_path": f"ebm_zoo.metrics.{name}", "init_args": {}})

@@ -15,7 +15,7 @@ from zoo_helpers import NAME, done, everything, refused, saved_model, shipped, t
 from ebm_zoo import from_pretrained, save_pretrained
 from ebm_zoo.config import to_config
 from ebm_zoo.files import WEIGHTS, resource
-from ebm_zoo.models import Classifier, EnergyModel, GenerativeConvNet
+from ebm_zoo.models import EnergyModel
 from ebm_zoo.zoo import catalog, find, read_catalog
 from ebm_zoo.zoo.card import card
 from ebm_zoo.zoo.catalog import VARIABLE, merged
@@ -64,12 +64,14 @@ def same(a: EnergyModel, b: EnergyModel) -> bool:
     equal = to_config(a) == to_config(b) and states[0].keys() == states[1].keys()
     equal = equal and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     seeds = [torch.Generator().manual_seed(0) for _ in range(2)]
-    if isinstance(a, GenerativeConvNet):
+    if "sample" in a.tasks:
         return equal and torch.equal(a.sample(2, steps=2, generator=seeds[0]), b.sample(2, steps=2, generator=seeds[1]))
-    if isinstance(a, Classifier):
-        x = torch.rand(8, *a.space.shape)
+    x = torch.rand(8, *a.space.shape)
+    if "classify" in a.tasks:
         return equal and torch.equal(a.classify(x), b.classify(x))
-    return equal
+    question = torch.rand(8, *a.condition.shape)
+    seeds = [{"generator": seed, "steps": 2} for seed in seeds]
+    return equal and torch.equal(a.predict(question, **seeds[0])[1], b.predict(question, **seeds[1])[1])
 
 
 # Push

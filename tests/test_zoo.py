@@ -14,7 +14,7 @@ from zoo_helpers import NAME, done, entry, figure, idx_files, image_folder, save
 
 import ebm_zoo
 from ebm_zoo import from_pretrained, list_models, save_pretrained
-from ebm_zoo.config import allowed_class, to_config
+from ebm_zoo.config import from_config, to_config
 from ebm_zoo.errors import CatalogError, ConfigError, WeightsError, ZooError
 from ebm_zoo.files import WEIGHTS, read_folder, resource
 from ebm_zoo.models import GenerativeConvNet
@@ -285,9 +285,9 @@ def test_shipped_weights_are_those_of_the_catalog(shown):
     assert done("verify", shown.name) == f"ok      {shown.name}\n"
     config, data, sha256 = read_folder(shown.folder)
     assert (len(data), sha256) == (shown.weights.size, shown.weights.sha256)
-    cls = allowed_class(config["class_path"])
-    assert shown.model.rpartition(".")[2] == cls.__name__
-    assert shown.tasks == cls.tasks
+    model = from_config(config)
+    assert shown.model.rpartition(".")[2] == type(model).__name__
+    assert shown.tasks == model.tasks
 
 
 @shipped_cases()
@@ -347,6 +347,11 @@ def tiny_data(config: dict, root: Path) -> list[str]:
     for name in ("source", "outliers"):
         if data.get(name) in ("FashionMNIST", "MNIST"):
             idx_files(root, data[name])
+        elif name in data and config["data"]["class_path"].endswith("PairedImageData"):
+            for folder in ("photo", "label"):
+                for split in ("train", "test"):
+                    image_folder(root / name / split / folder, 8, shape)
+            options.append(f"--data.init_args.{name}={root / name}")
         elif data.get(name) not in (None, "digits"):
             options.append(f"--data.init_args.{name}={image_folder(root / name, 12, shape)}")
     if data.get("image") not in (None, "brick", "grass", "gravel"):
@@ -359,7 +364,9 @@ def few_steps(config: dict) -> list[str]:
     """Options for chains of two steps."""
     options = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
     if "sampler" in config["model"]["init_args"]:
-        options += ["--model.init_args.sampler.init_args.steps=2", "--model.init_args.sample_steps=2"]
+        options.append("--model.init_args.sampler.init_args.steps=2")
+    if "sample_steps" in config["model"]["init_args"]:
+        options.append("--model.init_args.sample_steps=2")
     return options
 
 

@@ -7,11 +7,19 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
-from ebm_zoo.models import GenerativeConvNet
-from ebm_zoo.networks import ConvEnergy
+from ebm_zoo.models import ConditionalCoopNets, CoopNets, CoopVAEBM, GenerativeConvNet
+from ebm_zoo.networks import (
+    ConvEncoder,
+    ConvEnergy,
+    ConvGenerator,
+    LabelledEnergy,
+    LabelledGenerator,
+    PairedEnergy,
+    UNetGenerator,
+)
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Langevin, ShortRun, Uniform
-from ebm_zoo.space import Space
+from ebm_zoo.space import Classes, Space
 
 SHAPE = (1, 8, 8)
 
@@ -29,8 +37,22 @@ def labelled(n: int) -> tuple[Tensor, Tensor]:
     return torch.rand(n, 1, 28, 28, generator=draw), torch.arange(n) % 3
 
 
-def energy() -> ConvEnergy:
-    return ConvEnergy(1, ((6, 3, 1, 1), (8, 4, 2, 1), (1, 4, 1, 0)))
+def classed(n: int) -> tuple[Tensor, Tensor]:
+    """Random bars and labels of three classes."""
+    return images(n), torch.arange(n) % 3
+
+
+def pairs(n: int) -> tuple[Tensor, Tensor]:
+    """Random bars, and the same mirrored and inverted: what is asked."""
+    return images(n), -images(n).flip(-1)
+
+
+def energy(channels: int = 1) -> ConvEnergy:
+    return ConvEnergy(channels, ((6, 3, 1, 1), (8, 4, 2, 1), (1, 4, 1, 0)))
+
+
+def generator(latent_dim: int = 4) -> ConvGenerator:
+    return ConvGenerator(latent_dim, ((8, 4, 1, 0), (1, 4, 2, 1)), groups=2)
 
 
 def convnet(**arguments: Any) -> GenerativeConvNet:
@@ -44,6 +66,56 @@ def convnet(**arguments: Any) -> GenerativeConvNet:
         "optim": {"energy": Adam(lr=1e-2)},
     }
     return GenerativeConvNet(**{**defaults, **arguments})
+
+
+REVISION = Langevin(steps=3, step_size=0.5, noise_scale=0.2, clamp=(-1.0, 1.0))
+COOPERATION = {"energy": Adam(lr=1e-2), "generator": Adam(lr=1e-2)}
+
+
+def coopnets(**arguments: Any) -> CoopNets:
+    """CoopNets of two thousand parameters; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "energy": energy(),
+        "generator": generator(),
+        "space": Space(SHAPE),
+        "sampler": REVISION,
+        "optim": COOPERATION,
+        "chains": ShortRun(),
+    }
+    return CoopNets(**{**defaults, **arguments})
+
+
+def coop_vaebm(**arguments: Any) -> CoopVAEBM:
+    """CoopVAEBM of two thousand parameters; arguments replace its defaults."""
+    encoder = ConvEncoder(1, ((6, 4, 2, 1), (8, 4, 1, 0)))
+    optim = {**COOPERATION, "encoder": Adam(lr=1e-2)}
+    return CoopVAEBM(energy(), generator(), encoder, Space(SHAPE), REVISION, optim, ShortRun(), **arguments)
+
+
+def labelled_coopnets(**arguments: Any) -> ConditionalCoopNets:
+    """Conditional CoopNets of three classes; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "energy": LabelledEnergy(energy(2), classes=3, size=8),
+        "generator": LabelledGenerator(generator(7), classes=3),
+        "space": Space(SHAPE),
+        "condition": Classes(3),
+        "sampler": REVISION,
+        "optim": COOPERATION,
+    }
+    return ConditionalCoopNets(**{**defaults, **arguments})
+
+
+def translating_coopnets(**arguments: Any) -> ConditionalCoopNets:
+    """Conditional CoopNets from images to images; arguments replace its defaults."""
+    return labelled_coopnets(
+        **{
+            "energy": PairedEnergy(energy(2)),
+            "generator": UNetGenerator((1, 1), (4, 4), latent_dim=2, groups=2),
+            "condition": Space(SHAPE),
+            "supervision": 0.2,
+            **arguments,
+        }
+    )
 
 
 def collate(items: list[Any]) -> Any:

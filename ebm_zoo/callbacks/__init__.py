@@ -1,8 +1,19 @@
 """Pictures and figures of what a model answers, and guards of its training."""
 
 from ebm_zoo.callbacks.compile import Compile
+from ebm_zoo.callbacks.conditional import LabelScores, PairedScores
 from ebm_zoo.callbacks.guard import DivergenceGuard
 from ebm_zoo.callbacks.pictures import Pictures, picture_grid, run_folder
 from ebm_zoo.callbacks.scores import AnomalyScore, GenerationScores
 
-__all__ = ["AnomalyScore", "Compile", "DivergenceGuard", "GenerationScores", "Pictures", "picture_grid", "run_folder"]
+__all__ = [
+    "AnomalyScore",
+    "Compile",
+    "DivergenceGuard",
+    "GenerationScores",
+    "LabelScores",
+    "PairedScores",
+    "Pictures",
+    "picture_grid",
+    "run_folder",
+]

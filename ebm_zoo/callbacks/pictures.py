@@ -33,9 +33,11 @@ def picture_grid(images: Tensor, low: float, high: float, columns: int = 8, side
 class Pictures(Callback):
     """Save a grid of the samples that validation, test and prediction return.
 
-    The first batch of each run is drawn. Where nothing is validated, each epoch of training ends with fresh samples,
-    always from the same noise and without touching the run's random stream. Files go to ``pictures/`` in the run's
-    folder, and to every logger with a ``log_image`` method (Weights & Biases) or a ``SummaryWriter`` (TensorBoard).
+    The first batch of each run is drawn; where images are translated, question, draft, solution and truth stand below
+    one another, as many as there are columns. Where nothing is validated, each epoch of training ends with fresh
+    samples, always from the same noise and without touching the run's random stream; a model that translates answers
+    the epoch's first batch. Files go to ``pictures/`` in the run's folder, and to every logger with a ``log_image``
+    method (Weights & Biases) or a ``SummaryWriter`` (TensorBoard).
 
     Args:
         count: images in a picture.
@@ -44,18 +46,31 @@ class Pictures(Callback):
 
     def __init__(self, count: int = 64, columns: int = 8) -> None:
         self.count, self.columns = count, columns
+        self._batch: Any = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw samples of the model in training."""
-        if (
-            sum(trainer.num_val_batches)
-            or not trainer.is_global_zero
-            or "sample" not in getattr(pl_module, "tasks", ())
-        ):
-            return
         model: Any = pl_module
-        samples = model.sample(self.count, generator=torch.Generator(model.device).manual_seed(0))
-        self._draw(trainer, model, {"samples": samples}, f"train_{trainer.global_step:07d}")
+        can_sample = "sample" in getattr(model, "tasks", ())
+        if sum(trainer.num_val_batches) or not trainer.is_global_zero or not (can_sample or self._batch):
+            return
+        if can_sample:
+            answers = {"samples": model.sample(self.count, generator=torch.Generator(model.device).manual_seed(0))}
+        else:
+            x, condition = (part[: min(self.count, self.columns)] for part in self._batch)
+            with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+                torch.manual_seed(0)
+                answers = {"real": x, **model.answers(len(x), condition)}
+        self._draw(trainer, model, answers, f"train_{trainer.global_step:07d}")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep an epoch's first batch of pairs: a model that translates images is asked with it."""
+        # A run that is resumed within an epoch begins behind its first batch.
+        if batch_idx == 0 or self._batch is None:
+            pair = isinstance(batch, (list, tuple)) and batch[1].dim() == batch[0].dim()
+            self._batch = batch if pair else None
 
     def on_validation_batch_end(
         self,
@@ -99,7 +114,14 @@ class Pictures(Callback):
         if not trainer.is_global_zero or not isinstance(outputs, dict) or "samples" not in outputs:
             return
         space: Any = model.space
-        grid = picture_grid(outputs["samples"][: self.count], space.low, space.high, self.columns)
+        condition = outputs.get("condition")
+        images, columns = outputs["samples"][: self.count], self.columns
+        if condition is not None and condition.dim() == images.dim():
+            # Question, draft, solution and truth below one another.
+            columns = min(columns, len(images))
+            rows = [outputs.get(name) for name in ("condition", "drafts", "samples", "real")]
+            images = torch.cat([_colour(row[:columns]) for row in rows if row is not None])
+        grid = picture_grid(images, space.low, space.high, columns)
         with atomic(run_folder(trainer) / "pictures" / f"{name}.png") as path:
             save_image(grid, path)
         for logger in trainer.loggers:
@@ -108,6 +130,10 @@ class Pictures(Callback):
                 logger.log_image(key=f"pictures/{name.split('_')[0]}", images=[grid], step=trainer.global_step)
             elif hasattr(experiment, "add_image"):
                 experiment.add_image(name.split("_")[0], grid, trainer.global_step)
+
+
+def _colour(images: Tensor) -> Tensor:
+    return images.float().expand(-1, 3, -1, -1)
 
 
 def run_folder(trainer: Trainer) -> Path:

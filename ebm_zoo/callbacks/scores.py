@@ -61,7 +61,8 @@ class GenerationScores(Outputs):
     these classify, ``rarest_class``, the smallest share of a class among the samples; in validation too, so that a
     checkpoint can monitor them. In the test loop also ``gaussian_frechet_distance`` of a pixel-space Gaussian fitted
     to the training set and clipped to the range, for scale; and ``copy_ratio``, mean distance of samples to their
-    nearest training image over that of test images (below 1 samples lie nearer to the training set than test images).
+    nearest training image over that of test images (below 1 samples lie nearer to the training set than test images);
+    and, where the model returns ``drafts``, their ``draft_frechet_distance``.
 
     Args:
         features: extractor, images in [0, 1] **(B, C, H, W) -> (B, D)**.
@@ -83,7 +84,11 @@ class GenerationScores(Outputs):
         """Compute everything and log it."""
         real, fake = self._pair(trainer)
         scores = self._distances(pl_module, real, fake)
-        training = self._training_images(trainer)
+        drafts = self.gathered(trainer, "drafts/0")
+        if drafts is not None:
+            features = [self._features(pl_module, x) for x in (real, drafts[: self.samples])]
+            scores["draft_frechet_distance"] = frechet_distance(*features)
+        training = training_images(trainer)
         scores["copy_ratio"] = nearest_distance(fake, training).mean() / nearest_distance(real, training).mean()
         if training[0].numel() <= 4096:
             scores["gaussian_frechet_distance"] = self._gaussian(pl_module, training, real, len(fake))
@@ -104,11 +109,11 @@ class GenerationScores(Outputs):
         metric.sync_on_compute = False  # the images have been gathered over the ranks already
         for images, is_real in ((real, True), (fake, False)):
             for part in images.split(500):
-                metric.update(_unit(model, part), real=is_real)
+                metric.update(unit(model, part), real=is_real)
         scores: dict[str, Any] = dict(metric.compute())
         if isinstance(self.features, GreyClassifier):
             with torch.no_grad():
-                classes = torch.cat([self.features.logits(_unit(model, p)).argmax(1) for p in fake.split(500)])
+                classes = torch.cat([self.features.logits(unit(model, p)).argmax(1) for p in fake.split(500)])
             scores["rarest_class"] = (classes.bincount(minlength=self.features.classes).min() / len(classes)).item()
         return scores
 
@@ -118,13 +123,11 @@ class GenerationScores(Outputs):
         noise.fit(training.split(1000))
         with torch.no_grad():
             drawn = noise(space.template(n, real))
-            pair = [torch.cat([self.features(_unit(model, p)) for p in x.split(500)]) for x in (real, drawn)]
-        return frechet_distance(*pair)
+        return frechet_distance(self._features(model, real), self._features(model, drawn))
 
-    def _training_images(self, trainer: Trainer) -> Tensor:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        data.setup("fit")
-        return gather(list(data.train_dataloader()))
+    @torch.no_grad()
+    def _features(self, model: LightningModule, images: Tensor) -> Tensor:
+        return torch.cat([self.features(unit(model, part)) for part in images.split(500)])
 
 
 class AnomalyScore(Outputs):
@@ -147,6 +150,14 @@ class AnomalyScore(Outputs):
         pl_module.log("outlier_auroc", binary_auroc(ranks, target).float())
 
 
-def _unit(model: LightningModule, images: Tensor) -> Tensor:
+def unit(model: LightningModule, images: Tensor) -> Tensor:
+    """Images of a model brought from its range to [0, 1]."""
     space: Any = model.space
     return ((images - space.low) / (space.high - space.low)).clamp(0, 1)
+
+
+def training_images(trainer: Trainer) -> Tensor:
+    """All images that a run's data module trains on, **(N, C, H, W)**, without what belongs to them."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data.setup("fit")
+    return gather([batch if isinstance(batch, Tensor) else batch[0] for batch in data.train_dataloader()])

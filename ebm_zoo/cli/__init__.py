@@ -106,6 +106,7 @@ def _add_sample(commands) -> None:
     sample.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
     sample.add_argument("--steps", type=int, help="length of the chains; the model's own unless given")
     sample.add_argument("--size", type=int, help="side of the images, for textures: larger than in training")
+    sample.add_argument("--label", type=int, help="class of the images; all in turn unless given")
 
 
 def _add_apply(commands) -> None:
@@ -113,13 +114,14 @@ def _add_apply(commands) -> None:
     apply.add_argument("name", help="catalog name, folder with a saved model, or user/repo@revision of the Hub")
     apply.add_argument("task", help="one of the tasks that `ebm-zoo info NAME` lists")
     apply.add_argument("--input", required=True, help="image file, folder of images, or .npy in the model's range")
-    apply.add_argument("--out", required=True, help=".png, .npy or .npz; for energy and classify .npy, .npz or .csv")
+    apply.add_argument("--out", required=True, help=".png, .npy or .npz; for numbers .npy, .npz or .csv")
     apply.add_argument(
         "--mask",
         help="inpaint: image or .npy, white or nonzero where a pixel is known "
         "(default: the input image's opaque pixels)",
     )
-    apply.add_argument("--n", type=int, default=8, help="interpolate: images per walk (default 8)")
+    apply.add_argument("--condition", help="energy of a conditional model: a class, or images as for --input")
+    apply.add_argument("--n", type=int, default=8, help="interpolate, predict: images per walk or answer (default 8)")
     apply.add_argument("--iterations", type=int, default=100, help="reconstruct, interpolate: steps of inversion")
     apply.add_argument("--steps", type=int, help="inpaint: length of the chains; the model's own unless given")
     apply.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")

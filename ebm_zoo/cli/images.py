@@ -71,11 +71,13 @@ def write_images(images: Tensor, path: Path, target: Path, space: Space, columns
 
 
 def write_values(values: Tensor, task: str, names: Sequence[str], path: Path, target: Path) -> None:
-    """Write one number per image: .csv with names, or .npy / .npz."""
+    """Write one number or vector per image: .csv with names, or .npy / .npz."""
     array = values.detach().cpu().numpy()
     if path.suffix == ".csv":
         with target.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("image", task), *zip(names, array.tolist(), strict=True)])
+            columns = [task] if array.ndim == 1 else [f"{task}_{k}" for k in range(array.shape[1])]
+            rows = array.reshape(len(array), -1).tolist()
+            csv.writer(file).writerows([("image", *columns), *((n, *row) for n, row in zip(names, rows, strict=True))])
     elif path.suffix == ".npy":
         np.save(target, array)
     else:

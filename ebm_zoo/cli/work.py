@@ -1,5 +1,6 @@
 """`ebm-zoo sample` and `apply`."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,28 +13,31 @@ from torch import Tensor
 from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
 from ebm_zoo.errors import DataError
 from ebm_zoo.files import atomic
+from ebm_zoo.space import Space
 from ebm_zoo.zoo import from_pretrained
 
 BATCH = 100
 IMAGES = (".png", ".npy", ".npz")
-# Tasks that answer with one number per image.
-VALUES = ("energy", "classify")
+# Tasks that answer with numbers.
+VALUES = ("energy", "classify", "encode")
 
 
-def sample_command(name: str, n: int, out: str, seed: int, steps: int | None, size: int | None) -> int:
+def sample_command(
+    name: str, n: int, out: str, seed: int, steps: int | None, size: int | None, label: int | None
+) -> int:
     """Draw samples and write them."""
     if n < 1:
         raise DataError(f"--n must be 1 or more, not {n}.")
     path = require_suffix(out, IMAGES)
     model = _model_for(name, "sample", steps)
-    shape = None if size is None else _shape_for(model, name, size)
+    settings = _sample_settings(model, name, size, label)
     generator = torch.Generator().manual_seed(seed)
     batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
     total = len(batches) * (model.chain_length if steps is None else steps)
     with atomic(path) as target:
         with _progress(f"sampling {n}", total) as advance:
             parts = [
-                model.sample(k, steps=steps, shape=shape, generator=generator, on_step=lambda *_: advance())
+                model.sample(k, steps=steps, generator=generator, on_step=lambda *_: advance(), **settings)
                 for k in batches
             ]
         write_images(torch.cat(parts), path, target, model.space)
@@ -42,25 +46,34 @@ def sample_command(name: str, n: int, out: str, seed: int, steps: int | None, si
 
 
 def apply_command(
-    name: str, task: str, input: str, out: str, mask: str | None, n: int, iterations: int, steps: int | None, seed: int
+    name: str,
+    task: str,
+    input: str,
+    out: str,
+    mask: str | None,
+    condition: str | None,
+    n: int,
+    iterations: int,
+    steps: int | None,
+    seed: int,
 ) -> int:
     """Let a model answer for the user's images."""
     path = require_suffix(out, (".csv", ".npy", ".npz") if task in VALUES else IMAGES)
     if iterations < 0:
         raise DataError(f"--iterations must be 0 or more, not {iterations}.")
     model = _model_for(name, task, steps)
-    images, opaque, names = read_images(input, model.space)
+    images, opaque, names = read_images(input, _asked(model, task))
     torch.manual_seed(seed)
     with atomic(path) as target:
         if task in VALUES:
-            with torch.no_grad():
-                values = torch.cat([getattr(model, task)(x) for x in images.split(BATCH)])
-            write_values(values, task, names, path, target)
+            write_values(_values(model, task, images, condition), task, names, path, target)
         elif task == "inpaint":
             known = _known(opaque, mask, images, input)
             with _progress("inpainting", model.chain_length if steps is None else steps) as advance:
                 answer = model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
             write_images(answer, path, target, model.space)
+        elif task == "predict":
+            write_images(_solutions(model, images, n, steps), path, target, model.space, n)
         else:
             with _progress("inverting the short run", iterations) as advance:
                 answer, columns = _through_the_run(model, task, images, n, iterations, advance)
@@ -76,6 +89,58 @@ def _model_for(name: str, task: str, steps: int | None) -> Any:
     if task not in model.tasks:
         raise DataError(f"{name} has no task '{task}'; it has {', '.join(model.tasks)}.")
     return model
+
+
+def _sample_settings(model: Any, name: str, size: int | None, label: int | None) -> dict[str, Any]:
+    known = inspect.signature(model.sample).parameters
+    if size is not None and "shape" not in known:
+        raise DataError(f"{name} draws images of {' x '.join(map(str, model.space.shape))} only: leave --size out.")
+    if label is not None and "label" not in known:
+        raise DataError(f"{name} knows no classes: leave --label out.")
+    shape = {} if size is None else {"shape": _shape_for(model, name, size)}
+    return shape if label is None else {**shape, "label": label}
+
+
+def _asked(model: Any, task: str) -> Space:
+    """What the images of a task are: those of the model, or the questions that it answers."""
+    if task != "predict":
+        return model.space
+    if not isinstance(model.condition, Space):
+        raise DataError("This model answers to classes, not to images: use `ebm-zoo sample --label`.")
+    return model.condition
+
+
+@torch.no_grad()
+def _values(model: Any, task: str, images: Tensor, condition: str | None) -> Tensor:
+    given = _given(model, condition, len(images))
+    batches = zip(images.split(BATCH), *(each.split(BATCH) for each in given), strict=True)
+    return torch.cat([getattr(model, task)(*batch) for batch in batches])
+
+
+def _solutions(model: Any, questions: Tensor, n: int, steps: int | None) -> Tensor:
+    total = (model.chain_length if steps is None else steps) * len(questions.split(BATCH))
+    with _progress("answering", total) as advance:
+        settings = {"steps": steps, "on_step": lambda *_: advance()}
+        return torch.cat([model.predict(x, n, **settings)[1] for x in questions.split(BATCH)]).flatten(0, 1)
+
+
+def _given(model: Any, condition: str | None, n: int) -> tuple[Tensor, ...]:
+    """Conditions of n images whose energy is asked for, if the model knows any."""
+    if not hasattr(model, "condition"):
+        if condition is not None:
+            raise DataError("This model knows no conditions: leave --condition out.")
+        return ()
+    if condition is None:
+        raise DataError("The energy depends on a condition: give --condition, a class or images.")
+    if isinstance(model.condition, Space):
+        given = read_images(condition, model.condition)[0]
+    elif condition.isdecimal():
+        given = model.condition.check(torch.tensor([int(condition)]))
+    else:
+        raise DataError(f"This model knows classes 0 to {model.condition.count - 1}: '{condition}' is none.")
+    if len(given) not in (1, n):
+        raise DataError(f"{condition} holds {len(given)} conditions for {n} images: give one, or one for each.")
+    return (given.expand(n, *given.shape[1:]),)
 
 
 def _shape_for(model: Any, name: str, size: int) -> tuple[int, int, int]:

@@ -2,6 +2,8 @@
 
 from ebm_zoo.data.images import ImageData
 from ebm_zoo.data.labelled import LabelledImageData
+from ebm_zoo.data.masked import MaskedImageData
+from ebm_zoo.data.paired import PairedImageData
 from ebm_zoo.data.texture import TextureData
 
-__all__ = ["ImageData", "LabelledImageData", "TextureData"]
+__all__ = ["ImageData", "LabelledImageData", "MaskedImageData", "PairedImageData", "TextureData"]

@@ -9,6 +9,7 @@ from ebm_zoo.metrics.distances import (
 from ebm_zoo.metrics.features import GreyClassifier, Inception
 from ebm_zoo.metrics.generation import GenerationMetrics
 from ebm_zoo.metrics.shipped import DigitsClassifier, FashionClassifier, Pixels
+from ebm_zoo.metrics.squeezenet import SqueezeNet
 
 __all__ = [
     "DigitsClassifier",
@@ -17,6 +18,7 @@ __all__ = [
     "GreyClassifier",
     "Inception",
     "Pixels",
+    "SqueezeNet",
     "frechet_distance",
     "kernel_distance",
     "nearest_distance",

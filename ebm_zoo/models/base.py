@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -29,7 +29,7 @@ class EnergyModel(LightningModule):
         optim: Adam settings by network, named as the constructor names it.
     """
 
-    tasks: ClassVar[tuple[str, ...]] = ()
+    tasks: tuple[str, ...] = ()
     """Methods that answer a user's question, besides training."""
 
     def __init__(self, space: Space, optim: dict[str, Adam]) -> None:
@@ -43,11 +43,47 @@ class EnergyModel(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Sum the losses."""
         if self.global_step == 0:
-            self.space.check(batch if isinstance(batch, Tensor) else batch[0])
+            self.space.check(self.observed(batch)[0])
         losses = self.losses(batch)
         for name, loss in losses.items():
             self.log(f"loss/{name}", loss.detach(), prog_bar=True)
         return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
+
+    def observed(self, batch: Any) -> tuple[Tensor, ...]:
+        """Data of a batch, followed by the conditions they belong to, if the model knows any."""
+        return (batch,)
+
+    def answers(self, n: int, *conditions: Tensor) -> dict[str, Tensor]:
+        """What the model draws for n data or their conditions: ``samples``, and whatever came before them."""
+        raise NotImplementedError(f"{type(self).__name__} draws nothing.")
+
+    @torch.no_grad()
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor] | None:
+        """Energies of data and of fresh samples, which stay together while learning is healthy."""
+        x, *conditions = self.observed(batch)
+        answers = self.answers(len(x), *conditions)
+        energy: Any = self.energy
+        for name, y in (("data", x), ("samples", answers["samples"])):
+            self.log(f"energy/{name}", energy(y, *conditions).mean(), sync_dist=True)
+        return {"real": x, **answers}
+
+    @torch.no_grad()
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor] | None:
+        """Energies; for the first set of data also as many fresh samples as the batch has."""
+        x, *conditions = self.observed(batch)
+        model: Any = self
+        energy = model.energy(self.space.check(x), *conditions)
+        if dataloader_idx:
+            return {"outliers": x, "energy": energy}
+        return {"real": x, **self.answers(len(x), *conditions), "energy": energy}
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """As many samples as the batch has data, and the data's energies."""
+        x, *conditions = self.observed(batch)
+        model: Any = self
+        with torch.no_grad():
+            answers = self.answers(len(x), *conditions)
+            return {**answers, "energy": model.energy(self.space.check(x), *conditions)}
 
     def networks(self) -> dict[str, nn.Module]:
         """Networks that are trained, by name."""

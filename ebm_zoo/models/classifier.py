@@ -28,12 +28,16 @@ class Classifier(EnergyModel):
         super().__init__(space, optim)
         self.network = network
 
+    def observed(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Images and labels."""
+        return tuple(batch)
+
     def losses(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Cross-entropy of images and labels."""
         images, labels = batch
         return {"network": nn.functional.cross_entropy(self._logits(images).float(), labels)}
 
-    def test_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Sequence[Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Accuracy."""
         images, labels = batch
         correct = (self.classify(images) == labels).float().mean()

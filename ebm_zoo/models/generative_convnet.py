@@ -82,26 +82,9 @@ class GenerativeConvNet(EnergyModel):
         positive = batch + self.data_noise * torch.randn_like(batch)
         return {"energy": maximum_likelihood(self.energy, positive, negative, penalty=self.penalty)}
 
-    @torch.no_grad()
-    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        """Energies of data and of fresh samples, which stay together while learning is healthy."""
-        samples = self.sample(len(batch))
-        for name, x in (("data", batch), ("samples", samples)):
-            self.log(f"energy/{name}", self.energy(x).mean(), sync_dist=True)
-        return {"real": batch, "samples": samples}
-
-    @torch.no_grad()
-    def test_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Energies; for the first set of images also as many fresh samples as the batch has."""
-        energy = self.energy(self.space.check(batch))
-        if dataloader_idx:
-            return {"outliers": batch, "energy": energy}
-        return {"real": batch, "samples": self.sample(len(batch)), "energy": energy}
-
-    def predict_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        """As many samples as the batch has images, and the images' energies."""
-        with torch.no_grad():
-            return {"samples": self.sample(len(batch)), "energy": self.energy(self.space.check(batch))}
+    def answers(self, n: int, *conditions: Tensor) -> dict[str, Tensor]:
+        """Fresh samples."""
+        return {"samples": self.sample(n)}
 
     def sample(
         self,

@@ -1,6 +1,22 @@
 """Energies and generators, by modality."""
 
-from ebm_zoo.networks.image import ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
+from ebm_zoo.networks.conditional import LabelledEnergy, PairedEnergy
+from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, LabelledGenerator
+from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
 from ebm_zoo.networks.reference import GaussianReference
+from ebm_zoo.networks.translation import UNetGenerator
 
-__all__ = ["ConvEnergy", "GaussianReference", "ObjectEnergy", "ShortRunEnergy", "TextureEnergy"]
+__all__ = [
+    "ConvEncoder",
+    "ConvEnergy",
+    "ConvGenerator",
+    "CoopNetsGenerator",
+    "GaussianReference",
+    "LabelledEnergy",
+    "LabelledGenerator",
+    "ObjectEnergy",
+    "PairedEnergy",
+    "ShortRunEnergy",
+    "TextureEnergy",
+    "UNetGenerator",
+]

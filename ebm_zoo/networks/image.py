@@ -1,4 +1,4 @@
-"""Energies of images."""
+"""Convolutional energies and encoders of images."""
 
 import torch
 from jaxtyping import Float
@@ -7,13 +7,10 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError
 
 
-class ConvEnergy(nn.Module):
-    """Convolutional energy, summed over the positions and channels of its last map.
+class ConvMaps(nn.Module):
+    """A stack of convolutions.
 
-        E(x) = −f(x) = Σ h_L(x),    h_l = pool(act(W_l * h_{l−1} + b_l)), no activation after the last
-
-    Where the last map is larger than 1×1 the energy is that of a stationary random field and takes larger images
-    than it was trained on.
+        h_l = pool(act(W_l * h_{l−1} + b_l)), no activation after the last
 
     Args:
         channels: colour channels C of the images.
@@ -42,8 +39,8 @@ class ConvEnergy(nn.Module):
         )
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-        """Energies of images, **(B, C, H, W)** -> **(B,)**."""
+    def maps(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """Last maps h_L of images."""
         last = len(self.layers) - 1
         for k, (convolution, row) in enumerate(zip(self.convolutions, self.layers, strict=True)):
             x = convolution(x)
@@ -51,8 +48,33 @@ class ConvEnergy(nn.Module):
                 x = self.activation(x)
             if len(row) == 5:
                 x = nn.functional.max_pool2d(x, row[4])
+        return x
+
+
+class ConvEnergy(ConvMaps):
+    """Convolutional energy, summed over the positions and channels of its last map.
+
+        E(x) = −f(x) = Σ h_L(x)
+
+    Where the last map is larger than 1×1 the energy is that of a stationary random field and takes larger images
+    than it was trained on. Arguments as for `ConvMaps`.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+        """Energies of images, **(B, C, H, W)** -> **(B,)**."""
         # Summed in float32: in bfloat16 a sum of many positions keeps two digits.
-        return x.float().sum((1, 2, 3))
+        return self.maps(x).float().sum((1, 2, 3))
+
+
+class ConvEncoder(ConvMaps):
+    """Convolutional encoder: μ and log σ of a latent vector, the mean of the last map over its positions.
+
+    The last row's filters are 2d, for latent vectors of d entries. Arguments as for `ConvMaps`.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e"]:
+        """μ and log σ, **(B, C, H, W)** -> **(B, 2d)**."""
+        return self.maps(x).float().mean((2, 3))
 
 
 class TextureEnergy(ConvEnergy):

@@ -13,7 +13,11 @@ from ebm_zoo.zoo.parts import Metric, Paper
 
 LICENSE = "apache-2.0"
 # The Hub's words for what a model of images does; it has none for most of the zoo's tasks.
-PIPELINES = {"classify": "image-classification", "sample": "unconditional-image-generation"}
+PIPELINES = {
+    "classify": "image-classification",
+    "sample": "unconditional-image-generation",
+    "predict": "image-to-image",
+}
 
 
 def card(entry: Entry, repo: str | None = None, folder: Path | None = None) -> str:
