@@ -81,6 +81,7 @@ def plain_yaml(text: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        # Safe: the loader is PyYAML's safe one, in C or in Python, which makes no objects but plain data.
         return yaml.load(text, Loader=loader)
     except Exception as error:  # values that are not of their tag's form make the loader fail in many ways
         raise ValueError(f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}") from None
