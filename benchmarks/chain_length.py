@@ -2,6 +2,7 @@
 
 One set of chains is followed; at each asked length the samples so far are compared with the test images of the data
 set that the model's configuration names. Length 0 is where chains start: noise, or a cooperative model's drafts.
+Features are those of the shipped classifier for Fashion-MNIST, else pixels; ``--features FILE`` takes SqueezeNet's.
 ``--picture FILE`` draws eight chains at these lengths, one column each.
 """
 
@@ -17,7 +18,7 @@ from ebm_zoo import from_pretrained
 from ebm_zoo.callbacks import picture_grid
 from ebm_zoo.data import ImageData
 from ebm_zoo.files import atomic
-from ebm_zoo.metrics import FashionClassifier, Pixels, frechet_distance
+from ebm_zoo.metrics import FashionClassifier, Pixels, SqueezeNet, frechet_distance
 from ebm_zoo.zoo import config_path
 
 BATCH = 100
@@ -56,6 +57,13 @@ def test_images(name: str, n: int) -> torch.Tensor:
     return torch.cat(list(data.predict_dataloader()))[:n]
 
 
+def extractor(shape: tuple[int, ...], file: str | None) -> Any:
+    """The network whose features are compared, for images of a shape."""
+    if file is not None:
+        return SqueezeNet(file)
+    return FashionClassifier() if shape == (1, 28, 28) else Pixels()
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,23 +71,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 40, 80, 160])
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--features", help="file of SqueezeNet's weights")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     model = from_pretrained(options.name)
     space = model.space
-    features = FashionClassifier() if space.shape == (1, 28, 28) else Pixels()
+    network = extractor(tuple(space.shape), options.features)
 
-    def unit(x: torch.Tensor) -> torch.Tensor:
-        return ((x - space.low) / (space.high - space.low)).clamp(0, 1)
+    def features(x: torch.Tensor) -> torch.Tensor:
+        parts = ((x - space.low) / (space.high - space.low)).clamp(0, 1).split(BATCH)
+        return torch.cat([network(part) for part in parts])
 
     with torch.no_grad():
-        real = features(unit(test_images(options.name, options.n)))
+        real = features(test_images(options.name, options.n))
         chains = follow(model, options.n, sorted(set(options.steps)), options.seed)
-        print(f"{options.name}: {options.n} fresh chains, {len(real)} test images, features {features.name}")
+        print(f"{options.name}: {options.n} fresh chains, {len(real)} test images, features {network.name}")
         print(f"{'steps':>6} {'Fréchet distance':>18} {'mean energy':>12}")
         for length, x in chains.items():
             energy = torch.cat([model.energy(part, *conditions(model, len(part))) for part in x.split(BATCH)]).mean()
-            print(f"{length:6} {frechet_distance(real, features(unit(x))):18.3f} {energy:12.3f}")
+            print(f"{length:6} {frechet_distance(real, features(x)):18.3f} {energy:12.3f}")
     if options.picture is not None:
         columns = torch.stack([x[:8] for x in chains.values()], dim=1).flatten(0, 1)
         with atomic(options.picture) as target:

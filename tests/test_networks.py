@@ -20,6 +20,7 @@ from ebm_zoo.networks import (
     LabelledGenerator,
     ObjectEnergy,
     PairedEnergy,
+    ResidualEnergy,
     ShortRunEnergy,
     TextureEnergy,
     UNetGenerator,
@@ -31,9 +32,15 @@ OBJECT_COUNT = (49 * 3 * 100 + 100) + (25 * 100 * 64 + 64) + (9 * 64 * 20 + 20) 
 UNET_COUNT = (
     (16 * 1 * 4 + 4 + 8)
     + (16 * 4 * 6 + 6 + 12)
-    + (16 * (6 + 5) * 4 + 4 + 8)
-    + (16 * (4 + 4) * 4 + 4)
+    + (9 * (6 + 5) * 4 + 4 + 8)
+    + (9 * (4 + 4) * 4 + 4)
     + (9 * (4 + 1) * 3 + 3)
+)
+# The first convolution, three blocks of three, and the last.
+RESIDUAL_COUNT = (
+    (9 * 3 * 128 + 128)
+    + sum(9 * a * a + a + 2 * (9 * a * b + b) for a, b in ((128, 256), (256, 512), (512, 1024)))
+    + (16 * 1024 * 100 + 100)
 )
 SCENE = Path(__file__).parents[1] / "zoo_configs" / "coopnets" / "paper_scene.yaml"
 SMALL = {
@@ -43,6 +50,7 @@ SMALL = {
     "object": (lambda: ObjectEnergy(1), (1, 110, 110)),
     "short_run": (lambda: ShortRunEnergy(3, 4), (3, 32, 32)),
     "reference": (lambda: GaussianReference(energy(), 0.7), (1, 8, 8)),
+    "residual": (lambda: ResidualEnergy(2, (4, 6, 8), (3, 2)), (2, 8, 8)),
 }
 small = pytest.mark.parametrize(("make", "shape"), SMALL.values(), ids=SMALL.keys())
 
@@ -60,6 +68,7 @@ def scores(network: ConvEnergy, x: torch.Tensor) -> torch.Tensor:
     (TextureEnergy(3), 275_965),
     (ObjectEnergy(3), OBJECT_COUNT),
     (ShortRunEnergy(3, 64), 2_763_393),
+    (ResidualEnergy(3, (128, 256, 512, 1024), (100, 4)), RESIDUAL_COUNT),
     (ConvEnergy(1, ((2, 3, 1, 1), (1, 8, 1, 0))), (9 * 2 + 2) + (64 * 2 + 1)),
     (CoopNetsGenerator(), 5_127_683),
     (ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (16 * 4 * 6 + 6 + 12) + (16 * 6 * 3 + 3)),
@@ -108,6 +117,23 @@ def test_conv_energy_is_the_sum_of_its_last_map():
     expected = nn.functional.conv2d(x, first.weight, first.bias, padding=1).tanh()
     expected = nn.functional.conv2d(nn.functional.max_pool2d(expected, 2), second.weight, second.bias, stride=2)
     torch.testing.assert_close(network(x), expected.flatten(1).sum(1))
+
+
+def test_residual_energy_is_its_formula():
+    network, x = ResidualEnergy(2, (3, 4), (5, 2), stride=2), torch.randn(3, 2, 12, 8)
+    stem, block = network.stem[0], network.blocks[0]
+    first, second, across = block.branch[0], block.branch[2], block.shortcut[0]
+    silu = nn.functional.silu
+    hidden = silu(nn.functional.conv2d(x, stem.weight, stem.bias, 2, 1))
+    both = silu(second(silu(first(hidden)))) + silu(across(hidden))
+    quarters = torch.stack([both[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    torch.testing.assert_close(network(x), network.last(quarters.mean(0)).sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize("sizes", [(2, (4,), (1, 1)), (2, (4, 0), (1, 1)), (2, (4, 4), (0, 1)), (0, (4, 4), (1, 1))])
+def test_residual_energy_refuses_sizes(sizes):
+    with pytest.raises(ConfigError, match="two or more widths and sizes of 1 or more"):
+        ResidualEnergy(*sizes)
 
 
 def test_energy_is_summed_in_float32_under_autocast():

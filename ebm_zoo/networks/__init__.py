@@ -4,6 +4,7 @@ from ebm_zoo.networks.conditional import LabelledEnergy, PairedEnergy
 from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, LabelledGenerator
 from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
 from ebm_zoo.networks.reference import GaussianReference
+from ebm_zoo.networks.residual import ResidualEnergy
 from ebm_zoo.networks.translation import UNetGenerator
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LabelledGenerator",
     "ObjectEnergy",
     "PairedEnergy",
+    "ResidualEnergy",
     "ShortRunEnergy",
     "TextureEnergy",
     "UNetGenerator",

@@ -12,7 +12,7 @@ from ebm_zoo.errors import ConfigError
 class UNetGenerator(nn.Module):
     """An encoder and a decoder joined by skips at every size; a latent vector enters where the map is smallest.
 
-        d_l = act(norm(W_l * d_{l−1})), stride 2;    u_L = [d_L, z];    u_{l−1} = act(norm(V_l *ᵀ u_l)) ⊕ d_{l−1}
+        d_l = act(norm(W_l * d_{l−1})), stride 2;    u_L = [d_L, z];    u_{l−1} = act(norm(V_l * twice(u_l))) ⊕ d_{l−1}
         g(z, c) = tanh(u_0)
 
     Args:
@@ -29,6 +29,10 @@ class UNetGenerator(nn.Module):
     References:
         Isola, Zhu, Zhou, Efros. Image-to-Image Translation with Conditional Adversarial Networks. 2017.
         https://arxiv.org/abs/1611.07004 (the shape of the network).
+        Odena, Dumoulin, Olah. Deconvolution and Checkerboard Artifacts. 2016. https://doi.org/10.23915/distill.00003
+
+    Notes:
+        Pixels are repeated and convolved where the original has transposed convolutions, which drew a grid here.
     """
 
     def __init__(
@@ -47,13 +51,11 @@ class UNetGenerator(nn.Module):
         )
         rising = widths[::-1]
         self.up = nn.ModuleList(
-            nn.Sequential(
-                nn.ConvTranspose2d(a + extra, b, 4, 2, 1), nn.GroupNorm(groups, b), nn.SiLU(), nn.Dropout2d(drop)
-            )
+            nn.Sequential(*_doubled(a + extra, b), nn.GroupNorm(groups, b), nn.SiLU(), nn.Dropout2d(drop))
             for a, b, extra in zip(rising, rising[1:], (latent_dim, *rising[1:]), strict=False)
         )
         self.last = nn.Sequential(
-            nn.ConvTranspose2d(2 * widths[0], widths[0], 4, 2, 1),
+            nn.Sequential(*_doubled(2 * widths[0], widths[0])),
             nn.SiLU(),
             nn.Conv2d(widths[0] + channels[0], channels[1], 3, 1, 1),
         )
@@ -77,3 +79,7 @@ class UNetGenerator(nn.Module):
             x = torch.cat([layer(x), skips.pop()], 1)
         x = self.last[1](self.last[0](x))
         return self.last[2](torch.cat([x, condition.to(x.dtype)], 1)).float().tanh()
+
+
+def _doubled(before: int, after: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, 1, 1)
