@@ -57,7 +57,7 @@ OBJECTS = [
     LabelledGenerator(ConvGenerator(5, ((1, 4, 1, 0),)), classes=2),
     LabelledEnergy(ConvEnergy(3, ((1, 4, 1, 0),)), classes=2, size=4, channels=2),
     PairedEnergy(ConvEnergy(2, ((1, 4, 1, 0),))),
-    ResidualEnergy(2, (4, 6, 8), head=(3, 2), stride=2),
+    ResidualEnergy(2, (4, 6, 8), head=(3, 2)),
     UNetGenerator((1, 3), (4, 8), latent_dim=2, groups=2, drop=0.5),
     *(getattr(nn, name)() for name in sorted(TORCH_CLASSES)),
 ]

@@ -120,11 +120,11 @@ def test_conv_energy_is_the_sum_of_its_last_map():
 
 
 def test_residual_energy_is_its_formula():
-    network, x = ResidualEnergy(2, (3, 4), (5, 2), stride=2), torch.randn(3, 2, 12, 8)
+    network, x = ResidualEnergy(2, (3, 4), (5, 2)), torch.randn(3, 2, 6, 4)
     stem, block = network.stem[0], network.blocks[0]
     first, second, across = block.branch[0], block.branch[2], block.shortcut[0]
     silu = nn.functional.silu
-    hidden = silu(nn.functional.conv2d(x, stem.weight, stem.bias, 2, 1))
+    hidden = silu(nn.functional.conv2d(x, stem.weight, stem.bias, padding=1))
     both = silu(second(silu(first(hidden)))) + silu(across(hidden))
     quarters = torch.stack([both[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)])
     torch.testing.assert_close(network(x), network.last(quarters.mean(0)).sum((1, 2, 3)))

@@ -23,7 +23,6 @@ class ResidualEnergy(nn.Module):
         widths: filters of the first convolution and of each block.
         head: filters and kernel of the last convolution, without padding; where the kernel is smaller than the last
             map, local energies are summed and images of any size are taken.
-        stride: of the first convolution, whose kernel is stride + 2.
 
     Raises:
         ConfigError: if there are fewer than two widths, or a size is below 1.
@@ -36,14 +35,14 @@ class ResidualEnergy(nn.Module):
         The official code has widths 128, 256, 512, 1024 and head 100, 4 for 32×32 images.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, ...], head: tuple[int, int], stride: int = 1) -> None:
+    def __init__(self, channels: int, widths: tuple[int, ...], head: tuple[int, int]) -> None:
         super().__init__()
-        if len(widths) < 2 or min(channels, *widths, *head, stride) < 1:
+        if len(widths) < 2 or min(channels, *widths, *head) < 1:
             raise ConfigError(
                 f"A residual energy needs two or more widths and sizes of 1 or more, not {list(widths)}, {list(head)}."
             )
-        self.channels, self.widths, self.head, self.stride = channels, tuple(widths), tuple(head), stride
-        self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], stride + 2, stride, 1), nn.SiLU())
+        self.channels, self.widths, self.head = channels, tuple(widths), tuple(head)
+        self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], 3, 1, 1), nn.SiLU())
         self.blocks = nn.ModuleList(_Block(a, b) for a, b in pairwise(widths))
         self.last = nn.Conv2d(widths[-1], *head)
         self.to(memory_format=torch.channels_last)
