@@ -138,10 +138,13 @@ class ImageSet(Dataset):
         pixels: u, 0 to 255, **(N, C, H, W)**.
         value_range: lo and hi.
         flip: Probability of a horizontal flip, drawn with torch's generator for each picture at each access.
+        crop: Side of a square cut out at a place drawn likewise, at most H and W. None leaves pictures whole.
     """
 
-    def __init__(self, pixels: Tensor | Lazy, value_range: tuple[float, float], flip: float = 0.0):
-        self.pixels, self.value_range, self.flip = pixels, value_range, flip
+    def __init__(
+        self, pixels: Tensor | Lazy, value_range: tuple[float, float], flip: float = 0.0, crop: int | None = None
+    ):
+        self.pixels, self.value_range, self.flip, self.crop = pixels, value_range, flip, crop
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -151,10 +154,19 @@ class ImageSet(Dataset):
 
     def __getitems__(self, indices: list[int]) -> Float[Tensor, "b c h w"]:
         pixels = self.pixels[indices]
+        if self.crop is not None:
+            pixels = _cropped(pixels, self.crop)
         if self.flip > 0:
             chosen = torch.rand(len(pixels)) < self.flip
             pixels = torch.where(chosen[:, None, None, None], pixels.flip(-1), pixels)
         return to_range(pixels, self.value_range)
+
+
+def _cropped(pixels: UInt8[Tensor, "b c h w"], side: int) -> UInt8[Tensor, "b c s s"]:
+    free = torch.tensor(pixels.shape[2:]) - side
+    places = (torch.rand(len(pixels), 2) * (free + 1)).long().tolist()
+    pairs = zip(pixels, places, strict=True)
+    return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in pairs])
 
 
 def to_range(pixels: UInt8[Tensor, "*n"], value_range: tuple[float, float]) -> Float[Tensor, "*n"]:
