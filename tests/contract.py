@@ -11,6 +11,8 @@ from tiny import (
     convnet,
     coop_vaebm,
     coopnets,
+    cycle_coopnets,
+    domains,
     energy,
     images,
     labelled,
@@ -42,6 +44,7 @@ class Case:
         predicted: shape of each answer of predict_step to a batch of COUNT.
         refused: tasks that these settings cannot do.
         energies: constructor arguments that are energies; empty for a model that is no generative one.
+        height: energies of a batch of data, summed over the model's energies where it has several.
     """
 
     model: Callable[[], EnergyModel]
@@ -50,6 +53,7 @@ class Case:
     predicted: dict[str, tuple[int, ...]]
     refused: tuple[str, ...] = ()
     energies: tuple[str, ...] = ("energy",)
+    height: Callable[[Any, Any], Tensor] = lambda model, batch: model.energy(*model.observed(batch))
 
 
 def left_half(x: Tensor) -> Tensor:
@@ -81,6 +85,25 @@ CONDITIONAL_TASKS = {
     "predict": (lambda model, x: torch.stack(model.predict(x[1], 3)), (2, COUNT, 3, *SHAPE)),
     "energy": (lambda model, x: model.energy(*x), (COUNT,)),
 }
+TWO_ENERGIES = ("energy_a", "energy_b")
+TRANSLATED = {
+    **dict.fromkeys("ab", (COUNT, *SHAPE)),
+    **{f"{domain}_{name}": (COUNT, *SHAPE) for domain in "ab" for name in ("drafts", "samples")},
+    **{f"{domain}_{name}": (COUNT,) for domain in "ab" for name in ("cycle", "draft_cycle")},
+}
+CYCLE_TASKS = {
+    "translate": (
+        lambda model, x: torch.stack([model.translate(x[0], "b"), model.translate(x[1], "a")]),
+        (2, COUNT, *SHAPE),
+    ),
+    "energy": (lambda model, x: model.energy(x[0], "a"), (COUNT,)),
+}
+
+
+def both_heights(model: Any, batch: Any) -> Tensor:
+    return model.energy(batch[0], "a") + model.energy(batch[1], "b")
+
+
 LABELLED = (labelled, {"classify": (lambda model, x: model.classify(x[0]), (COUNT,))}, {"classes": (COUNT,)})
 NO_SHORT_RUN = ("reconstruct", "interpolate")
 
@@ -105,6 +128,17 @@ CASES = {
         pairs,
         {name: CONDITIONAL_TASKS[name] for name in ("predict", "energy")},
         {**DRAFTED, "condition": (COUNT, *SHAPE)},
+    ),
+    "cycle_coopnets": Case(
+        cycle_coopnets, domains, CYCLE_TASKS, TRANSLATED, energies=TWO_ENERGIES, height=both_heights
+    ),
+    "cycle_coopnets-identity": Case(
+        lambda: cycle_coopnets(identity_weight=0.5, data_noise=0.05, penalty=0.1, sample_steps=7, cycle_weight=0.0),
+        domains,
+        CYCLE_TASKS,
+        TRANSLATED,
+        energies=TWO_ENERGIES,
+        height=both_heights,
     ),
     "generative_convnet": Case(lambda: convnet(chains=ShortRun()), *IMAGE),
     "generative_convnet-from_data": Case(lambda: convnet(chains=FromData()), *IMAGE),

@@ -24,6 +24,7 @@ from ebm_zoo.networks import (
     LabelledGenerator,
     ObjectEnergy,
     PairedEnergy,
+    ResNetTranslator,
     ShortRunEnergy,
     TextureEnergy,
     UNetGenerator,
@@ -57,6 +58,7 @@ OBJECTS = [
     LabelledEnergy(ConvEnergy(3, ((1, 4, 1, 0),)), classes=2, size=4, channels=2),
     PairedEnergy(ConvEnergy(2, ((1, 4, 1, 0),))),
     UNetGenerator((1, 3), (4, 8), latent_dim=2, groups=2, drop=0.5),
+    ResNetTranslator(1, width=4, blocks=2, drop=0.5, keep=0.25),
     *(getattr(nn, name)() for name in sorted(TORCH_CLASSES)),
 ]
 VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width"}

@@ -7,7 +7,7 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
-from ebm_zoo.models import ConditionalCoopNets, CoopNets, CoopVAEBM, GenerativeConvNet
+from ebm_zoo.models import ConditionalCoopNets, CoopNets, CoopVAEBM, CycleCoopNets, GenerativeConvNet
 from ebm_zoo.networks import (
     ConvEncoder,
     ConvEnergy,
@@ -15,6 +15,7 @@ from ebm_zoo.networks import (
     LabelledEnergy,
     LabelledGenerator,
     PairedEnergy,
+    ResNetTranslator,
     UNetGenerator,
 )
 from ebm_zoo.optim import Adam
@@ -116,6 +117,32 @@ def translating_coopnets(**arguments: Any) -> ConditionalCoopNets:
             **arguments,
         }
     )
+
+
+TWO_DOMAINS = dict.fromkeys(("energy_a", "energy_b", "translator_ab", "translator_ba"), Adam(lr=1e-2))
+
+
+def domains(n: int) -> tuple[Tensor, Tensor]:
+    """Random bars of two domains, lying and standing, of which none belong together."""
+    return images(n), images(n, seed=1).transpose(2, 3)
+
+
+def translator(**arguments: Any) -> ResNetTranslator:
+    return ResNetTranslator(1, **{"width": 2, "blocks": 1, **arguments})
+
+
+def cycle_coopnets(**arguments: Any) -> CycleCoopNets:
+    """CycleCoopNets of two thousand parameters; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "energy_a": energy(),
+        "energy_b": energy(),
+        "translator_ab": translator(),
+        "translator_ba": translator(),
+        "space": Space(SHAPE),
+        "sampler": REVISION,
+        "optim": TWO_DOMAINS,
+    }
+    return CycleCoopNets(**{**defaults, **arguments})
 
 
 def collate(items: list[Any]) -> Any:

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
+from ebm_zoo.data.tensors import Fit
 from ebm_zoo.errors import DataError
 from ebm_zoo.files import atomic
 from ebm_zoo.space import Space
@@ -52,6 +53,9 @@ def apply_command(
     out: str,
     mask: str | None,
     condition: str | None,
+    to: str | None,
+    of: str | None,
+    size: int | None,
     n: int,
     iterations: int,
     steps: int | None,
@@ -62,16 +66,18 @@ def apply_command(
     if iterations < 0:
         raise DataError(f"--iterations must be 0 or more, not {iterations}.")
     model = _model_for(name, task, steps)
-    images, opaque, names = read_images(input, _asked(model, task))
+    images, opaque, names = read_images(input, *_asked(model, task, size))
     torch.manual_seed(seed)
     with atomic(path) as target:
         if task in VALUES:
-            write_values(_values(model, task, images, condition), task, names, path, target)
+            write_values(_values(model, task, images, condition, of), task, names, path, target)
         elif task == "inpaint":
             known = _known(opaque, mask, images, input)
             with _progress("inpainting", model.chain_length if steps is None else steps) as advance:
                 answer = model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
             write_images(answer, path, target, model.space)
+        elif task == "translate":
+            write_images(_translated(model, images, to, steps), path, target, model.space)
         elif task == "predict":
             write_images(_solutions(model, images, n, steps), path, target, model.space, n)
         else:
@@ -101,20 +107,44 @@ def _sample_settings(model: Any, name: str, size: int | None, label: int | None)
     return shape if label is None else {**shape, "label": label}
 
 
-def _asked(model: Any, task: str) -> Space:
-    """What the images of a task are: those of the model, or the questions that it answers."""
+def _asked(model: Any, task: str, size: int | None) -> tuple[Space, Fit | None]:
+    """What the images of a task are, those of the model or the questions that it answers, and how they are fitted."""
+    space = model.space
+    if task == "translate":
+        side = space.shape[-1] if size is None else size
+        if side < 1:
+            raise DataError(f"--size must be 1 or more, not {size}.")
+        shape = (space.shape[0], side, side)
+        return Space(shape, space.low, space.high), Fit(side, space.shape[0])
+    if size is not None:
+        raise DataError(f"'{task}' takes images of the model's size only: leave --size out.")
     if task != "predict":
-        return model.space
+        return space, None
     if not isinstance(model.condition, Space):
         raise DataError("This model answers to classes, not to images: use `ebm-zoo sample --label`.")
-    return model.condition
+    return model.condition, None
 
 
 @torch.no_grad()
-def _values(model: Any, task: str, images: Tensor, condition: str | None) -> Tensor:
-    given = _given(model, condition, len(images))
+def _values(model: Any, task: str, images: Tensor, condition: str | None, of: str | None) -> Tensor:
+    given, method = _given(model, condition, len(images)), getattr(model, task)
+    domains = "of" in inspect.signature(method).parameters
+    if domains and of is None:
+        raise DataError("This model knows two domains, each with an energy: give --of a or --of b.")
+    if of is not None and not domains:
+        raise DataError(f"'{task}' of this model knows no domains: leave --of out.")
+    settings = {"of": of} if domains else {}
     batches = zip(images.split(BATCH), *(each.split(BATCH) for each in given), strict=True)
-    return torch.cat([getattr(model, task)(*batch) for batch in batches])
+    return torch.cat([method(*batch, **settings) for batch in batches])
+
+
+def _translated(model: Any, images: Tensor, to: str | None, steps: int | None) -> Tensor:
+    if to is None:
+        raise DataError("Images are translated into a domain: give --to a or --to b.")
+    total = (model.chain_length if steps is None else steps) * len(images.split(BATCH))
+    with _progress("translating", total) as advance:
+        settings = {"steps": steps, "on_step": lambda *_: advance()}
+        return torch.cat([model.translate(x, to, **settings) for x in images.split(BATCH)])
 
 
 def _solutions(model: Any, questions: Tensor, n: int, steps: int | None) -> Tensor:

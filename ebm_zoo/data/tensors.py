@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
@@ -43,7 +43,7 @@ def to_channels(pixels: UInt8[Tensor, "*n c h w"], channels: int) -> UInt8[Tenso
     return functional.grayscale_to_rgb(pixels)
 
 
-def resize_shorter(pixels: UInt8[Tensor, "*n c h w"], size: int) -> UInt8[Tensor, "*n c s t"]:
+def resize_shorter(pixels: Shaped[Tensor, "*n c h w"], size: int) -> Shaped[Tensor, "*n c s t"]:
     """Resize the shorter side to ``size`` pixels (bilinear, antialiased), keeping the aspect ratio."""
     return functional.resize(pixels, [size], antialias=True)
 
@@ -65,9 +65,14 @@ class Fit:
         """Fit pictures, **(C, H, W)** or **(N, C, H, W)**, 0 to 255."""
         if self.channels == 1:
             pixels = to_channels(pixels, 1)
-        if self.size is not None:
-            pixels = functional.center_crop(resize_shorter(pixels, self.size), [self.size, self.size])
+        pixels = self.sides(pixels)
         return pixels if self.channels is None else to_channels(pixels, self.channels)
+
+    def sides(self, images: Shaped[Tensor, "*n c h w"]) -> Shaped[Tensor, "*n c s t"]:
+        """Fit the sides alone, of pixels or of images in any range."""
+        if self.size is None:
+            return images
+        return functional.center_crop(resize_shorter(images, self.size), [self.size, self.size])
 
 
 class Lazy:

@@ -198,18 +198,26 @@ class CycleCoopNets(EnergyModel):
                 answers |= {f"{target}_{name}": value for name, value in self.answer(x, target).items()}
         return answers
 
+    @torch.no_grad()
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Translations both ways."""
-        with torch.no_grad():
-            return self.answers_both_ways(batch)
+        """Translations both ways, and energies of data and of revised translations in either domain."""
+        answers = self.answers_both_ways(batch)
+        for domain, energy in (("a", self.energy_a), ("b", self.energy_b)):
+            for name, x in (("data", answers.get(domain)), ("samples", answers.get(f"{domain}_samples"))):
+                if x is not None:
+                    value = energy(x).mean()
+                    self.log(f"energy_{domain}/{name}", value, batch_size=len(x), sync_dist=True)
+        return answers
 
+    @torch.no_grad()
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Translations both ways."""
-        return self.validation_step(batch, batch_idx)
+        return self.answers_both_ways(batch)
 
+    @torch.no_grad()
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Translations both ways."""
-        return self.validation_step(batch, batch_idx)
+        return self.answers_both_ways(batch)
 
 
 def _error(x: Tensor, y: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from ebm_zoo.networks.conditional import LabelledEnergy, PairedEnergy
 from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, LabelledGenerator
 from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
 from ebm_zoo.networks.reference import GaussianReference
-from ebm_zoo.networks.translation import ResNetTranslator, UNetGenerator
+from ebm_zoo.networks.translation import ResNetTranslator, UNetGenerator, WarpedTranslator
 
 __all__ = [
     "ConvEncoder",
@@ -20,4 +20,5 @@ __all__ = [
     "ShortRunEnergy",
     "TextureEnergy",
     "UNetGenerator",
+    "WarpedTranslator",
 ]

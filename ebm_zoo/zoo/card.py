@@ -17,6 +17,7 @@ PIPELINES = {
     "classify": "image-classification",
     "sample": "unconditional-image-generation",
     "predict": "image-to-image",
+    "translate": "image-to-image",
 }
 
 
