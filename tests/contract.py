@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from tiny import (
+    CLIP,
     SHAPE,
     classed,
+    clips,
     convnet,
     coop_vaebm,
     coopnets,
@@ -18,6 +20,7 @@ from tiny import (
     labelled,
     labelled_coopnets,
     pairs,
+    sequence_cycle,
     translating_coopnets,
 )
 from torch import Tensor
@@ -86,17 +89,31 @@ CONDITIONAL_TASKS = {
     "energy": (lambda model, x: model.energy(*x), (COUNT,)),
 }
 TWO_ENERGIES = ("energy_a", "energy_b")
-TRANSLATED = {
-    **dict.fromkeys("ab", (COUNT, *SHAPE)),
-    **{f"{domain}_{name}": (COUNT, *SHAPE) for domain in "ab" for name in ("drafts", "samples")},
-    **{f"{domain}_{name}": (COUNT,) for domain in "ab" for name in ("cycle", "draft_cycle")},
-}
+
+
+def translated(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """What a model of two domains predicts."""
+    data = {f"{domain}{name}": (COUNT, *shape) for domain in "ab" for name in ("", "_drafts", "_samples")}
+    return data | {f"{domain}_{name}": (COUNT,) for domain in "ab" for name in ("cycle", "draft_cycle")}
+
+
+def both_ways(model: Any, x: tuple[Tensor, Tensor]) -> Tensor:
+    return torch.stack([model.translate(x[0], "b"), model.translate(x[1], "a")])
+
+
 CYCLE_TASKS = {
-    "translate": (
-        lambda model, x: torch.stack([model.translate(x[0], "b"), model.translate(x[1], "a")]),
-        (2, COUNT, *SHAPE),
-    ),
+    "translate": (both_ways, (2, COUNT, *SHAPE)),
     "energy": (lambda model, x: model.energy(x[0], "a"), (COUNT,)),
+}
+SEQUENCE_TASKS = {
+    "translate": (both_ways, (2, COUNT, *CLIP)),
+    "energy": CYCLE_TASKS["energy"],
+    "predict_next": (lambda model, x: model.predict_next(x[1], "b"), (COUNT, *SHAPE)),
+}
+# Clips of four frames have two windows of two, and a frame behind each.
+SEQUENCES = {
+    **translated(CLIP),
+    **{f"{domain}_{name}_error": (2 * COUNT,) for domain in "ab" for name in ("next", "copy")},
 }
 
 
@@ -130,13 +147,24 @@ CASES = {
         {**DRAFTED, "condition": (COUNT, *SHAPE)},
     ),
     "cycle_coopnets": Case(
-        cycle_coopnets, domains, CYCLE_TASKS, TRANSLATED, energies=TWO_ENERGIES, height=both_heights
+        cycle_coopnets, domains, CYCLE_TASKS, translated(SHAPE), energies=TWO_ENERGIES, height=both_heights
     ),
     "cycle_coopnets-identity": Case(
         lambda: cycle_coopnets(identity_weight=0.5, data_noise=0.05, penalty=0.1, sample_steps=7, cycle_weight=0.0),
         domains,
         CYCLE_TASKS,
-        TRANSLATED,
+        translated(SHAPE),
+        energies=TWO_ENERGIES,
+        height=both_heights,
+    ),
+    "sequence_cycle_coopnets": Case(
+        sequence_cycle, clips, SEQUENCE_TASKS, SEQUENCES, energies=TWO_ENERGIES, height=both_heights
+    ),
+    "sequence_cycle_coopnets-cycle": Case(
+        lambda: sequence_cycle(cycle_weight=1.0, data_noise=0.05, penalty=0.1, sample_steps=7, prediction_weight=0.5),
+        clips,
+        SEQUENCE_TASKS,
+        SEQUENCES,
         energies=TWO_ENERGIES,
         height=both_heights,
     ),

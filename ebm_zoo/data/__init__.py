@@ -6,5 +6,14 @@ from ebm_zoo.data.masked import MaskedImageData
 from ebm_zoo.data.paired import PairedImageData
 from ebm_zoo.data.texture import TextureData
 from ebm_zoo.data.unpaired import UnpairedImageData
+from ebm_zoo.data.video import UnpairedVideoData
 
-__all__ = ["ImageData", "LabelledImageData", "MaskedImageData", "PairedImageData", "TextureData", "UnpairedImageData"]
+__all__ = [
+    "ImageData",
+    "LabelledImageData",
+    "MaskedImageData",
+    "PairedImageData",
+    "TextureData",
+    "UnpairedImageData",
+    "UnpairedVideoData",
+]

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Int64
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 
 from ebm_zoo.data.files import SUFFIXES, image_files, user_path
+from ebm_zoo.data.labelled import read_labels
 from ebm_zoo.data.paired import outlines
 from ebm_zoo.data.sources import DIGITS, check_source, prepare, read
 from ebm_zoo.data.tensors import Fit, ImageSet, fitted, fixed_loader, require, require_range, training_loader
@@ -114,6 +116,15 @@ class UnpairedImageData(TwoDomains):
             self._train = self._domains("train", self.load_size or self.size, self.flip, crop)
         if stage in (None, "test", "predict") and not self._test:
             self._test = self._domains("test", self.size)
+
+    def labels(self) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]] | None:
+        """Classes of the test pictures of both domains, in order; a folder in CycleGAN's layout has none."""
+        if self.source == DIGITS:
+            return read_labels(DIGITS, "test"), read_labels(DIGITS, "test")
+        if isinstance(self.source, str):
+            return None
+        first, second = self.source
+        return read_labels(first, "test"), read_labels(second, "test")
 
     def _domains(
         self, split: str, side: int | None, flip: float = 0.0, crop: int | None = None

@@ -7,6 +7,7 @@ from ebm_zoo.models.coop_vaebm import CoopVAEBM
 from ebm_zoo.models.coopnets import CoopNets
 from ebm_zoo.models.cycle_coopnets import CycleCoopNets
 from ebm_zoo.models.generative_convnet import GenerativeConvNet
+from ebm_zoo.models.sequence_cycle import SequenceCycleCoopNets
 
 __all__ = [
     "Classifier",
@@ -16,4 +17,5 @@ __all__ = [
     "CycleCoopNets",
     "EnergyModel",
     "GenerativeConvNet",
+    "SequenceCycleCoopNets",
 ]

@@ -14,6 +14,7 @@ from ebm_zoo.samplers import Sampler
 from ebm_zoo.space import Space
 
 Domain = Literal["a", "b"]
+DOMAINS: tuple[Domain, ...] = ("a", "b")
 
 
 class CycleCoopNets(EnergyModel):
@@ -157,14 +158,14 @@ class CycleCoopNets(EnergyModel):
 
     def _pair(self, domain: Domain) -> tuple[nn.Module, nn.Module]:
         """The energy of a domain, and the translator into it."""
-        if domain not in ("a", "b"):
+        if domain not in DOMAINS:
             raise DataError(f"There are the domains 'a' and 'b', not {domain!r}.")
         return (self.energy_a, self.translator_ba) if domain == "a" else (self.energy_b, self.translator_ab)
 
     def _checked(self, x: Tensor) -> Tensor:
         """Images of the learned channels and range, of whatever sides."""
-        channels, sides = tuple(self.space.shape[:-2]), tuple(x.shape[-2:])
-        return Space((*channels, *sides), self.space.low, self.space.high).check(x)
+        shape = (self.space.shape[-3], *x.shape[-2:])
+        return Space(shape, self.space.low, self.space.high).check(x)
 
     def answer(self, x: Tensor, to: Domain) -> dict[str, Tensor]:
         """Draft and revision of images, and how far the way back leads from them.
@@ -188,10 +189,9 @@ class CycleCoopNets(EnergyModel):
         What is said of images in domain a, translated from b, begins with ``a_``. Where the data of a domain have
         come to their end, the batch holds None.
         """
-        given = dict(zip("ab", self.observed(batch), strict=True))
+        given = dict(zip(DOMAINS, self.observed(batch), strict=True))
         answers: dict[str, Tensor] = {}
-        directions: tuple[tuple[Domain, Domain], ...] = (("a", "b"), ("b", "a"))
-        for source, target in directions:
+        for source, target in (DOMAINS, DOMAINS[::-1]):
             x = given[source]
             if x is not None:
                 answers[source] = x
@@ -202,10 +202,10 @@ class CycleCoopNets(EnergyModel):
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Translations both ways, and energies of data and of revised translations in either domain."""
         answers = self.answers_both_ways(batch)
-        for domain, energy in (("a", self.energy_a), ("b", self.energy_b)):
+        for domain in DOMAINS:
             for name, x in (("data", answers.get(domain)), ("samples", answers.get(f"{domain}_samples"))):
                 if x is not None:
-                    value = energy(x).mean()
+                    value = self.energy(x, domain).mean()
                     self.log(f"energy_{domain}/{name}", value, batch_size=len(x), sync_dist=True)
         return answers
 
