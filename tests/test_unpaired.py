@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from tiny import cycle_coopnets, trainer
+from torch.utils.data import DataLoader
 from zoo_helpers import draw, idx_files, image_folder
 
 from ebm_zoo.data import UnpairedImageData
@@ -41,7 +42,8 @@ def stored(data: UnpairedImageData) -> list[torch.Tensor]:
 
 
 def batches(loader) -> list[tuple]:
-    return [batch for batch, _, _ in loader]
+    """What a loader gives; Lightning's joint loader of two gives each batch with its number."""
+    return [batch if isinstance(loader, DataLoader) else batch[0] for batch in loader]
 
 
 def seen(parts: list[torch.Tensor]) -> list[float]:

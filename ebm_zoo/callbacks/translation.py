@@ -52,7 +52,7 @@ class TranslationScores(Outputs):
         """Compute and log."""
         scores: dict[str, Any] = {}
         for source, target in DIRECTIONS:
-            judge = self.judge_b if target == "b" else self.judge_a
+            judge: Any = self.judge_b if target == "b" else self.judge_a
             names = {"untranslated_": source, "draft_": f"{target}_drafts", "": f"{target}_samples"}
             features = {
                 prefix: _features(judge, self._images(trainer, pl_module, name)) for prefix, name in names.items()

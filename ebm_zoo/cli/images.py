@@ -34,7 +34,7 @@ def read_images(path: str | Path, space: Space, fit: Fit | None = None) -> tuple
     """
     path = Path(path)
     if path.suffix == ".npy":
-        array = _array(path)
+        array = read_array(path)
         if not array.size:
             raise DataError(f"{path} is empty, shape {array.shape}: give at least one image.")
         images = torch.as_tensor(array if array.ndim == len(space.shape) + 1 else array[None]).float()
@@ -59,7 +59,7 @@ def read_images(path: str | Path, space: Space, fit: Fit | None = None) -> tuple
 def read_mask(path: str | Path) -> Tensor:
     """Read a mask, nonzero = known: an image (white = known) or .npy, **(1 or N, 1, H, W)**, bool."""
     path = Path(path)
-    mask = torch.as_tensor(_array(path)).bool() if path.suffix == ".npy" else _pixels(path).float().mean(0) > 127
+    mask = torch.as_tensor(read_array(path)).bool() if path.suffix == ".npy" else _pixels(path).float().mean(0) > 127
     return mask.view(-1, 1, *mask.shape[-2:])
 
 
@@ -121,7 +121,8 @@ def _pixels(path: Path) -> Tensor:
     return decode(path)
 
 
-def _array(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
+    """An array of real numbers out of a .npy file."""
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Two sets of pictures of which no two belong together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ebm_zoo.data.files import SUFFIXES, image_files, user_path
 from ebm_zoo.data.labelled import read_labels
@@ -15,6 +16,24 @@ from ebm_zoo.data.paired import outlines
 from ebm_zoo.data.sources import DIGITS, check_source, prepare, read
 from ebm_zoo.data.tensors import Fit, ImageSet, fitted, fixed_loader, require, require_range, training_loader
 from ebm_zoo.errors import DataError
+
+
+class InTurn(Dataset):
+    """The data of several sets side by side, fetched a batch at a time; None of a set that has come to its end.
+
+    Args:
+        sets: sets that fetch whole batches.
+    """
+
+    def __init__(self, sets: Sequence[Any]) -> None:
+        self.sets = sets
+
+    def __len__(self) -> int:
+        return max(map(len, self.sets))
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor | None, ...]:
+        inside = [[index for index in indices if index < len(each)] for each in self.sets]
+        return tuple(each.__getitems__(rows) if rows else None for each, rows in zip(self.sets, inside, strict=True))
 
 
 class TwoDomains(LightningDataModule):
@@ -38,21 +57,16 @@ class TwoDomains(LightningDataModule):
     def train_dataloader(self) -> CombinedLoader:
         """Shuffled batches of both domains."""
         ranks = 1 if self.trainer is None else self.trainer.world_size
-        return _side_by_side(
-            (training_loader(each, self.batch_size, ranks=ranks) for each in self._train), "max_size_cycle"
-        )
+        loaders = tuple(training_loader(each, self.batch_size, ranks=ranks) for each in self._train)
+        return CombinedLoader(loaders, "max_size_cycle")
 
-    def test_dataloader(self) -> CombinedLoader:
+    def test_dataloader(self) -> DataLoader:
         """Batches of both domains in order."""
-        return _side_by_side((fixed_loader(each, self.batch_size) for each in self._test), "max_size")
+        return fixed_loader(InTurn(self._test), self.batch_size)
 
-    def predict_dataloader(self) -> CombinedLoader:
+    def predict_dataloader(self) -> DataLoader:
         """The same as for testing."""
         return self.test_dataloader()
-
-
-def _side_by_side(loaders: Iterable[Any], mode: Any) -> CombinedLoader:
-    return CombinedLoader(tuple(loaders), mode)
 
 
 class UnpairedImageData(TwoDomains):

@@ -1,7 +1,7 @@
 """CycleCoopNets: two cooperative pairs that translate between two domains without paired examples."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,7 @@ from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Sampler
 from ebm_zoo.space import Space
 
-Domain = Literal["a", "b"]
-DOMAINS: tuple[Domain, ...] = ("a", "b")
+DOMAINS = ("a", "b")
 
 
 class CycleCoopNets(EnergyModel):
@@ -50,7 +49,7 @@ class CycleCoopNets(EnergyModel):
         energies before the translators; since revised images are constants, one backward gives the same gradients.
     """
 
-    tasks = ("translate", "energy")
+    tasks: tuple[str, ...] = ("translate", "energy")
 
     def __init__(
         self,
@@ -81,8 +80,8 @@ class CycleCoopNets(EnergyModel):
         """Steps that revise a draft."""
         return self.sample_steps or self.sampler.steps
 
-    def observed(self, batch: Any) -> tuple[Tensor, ...]:
-        """Images of both domains, which are learned at once."""
+    def observed(self, batch: Any) -> tuple[Any, ...]:
+        """Images of both domains, or None of one whose data have come to their end."""
         if not isinstance(batch, Sequence) or len(batch) != 2:
             raise DataError("This model learns two domains: give UnpairedImageData or UnpairedVideoData.")
         return tuple(batch)
@@ -128,16 +127,16 @@ class CycleCoopNets(EnergyModel):
     def _inside(self, x: Tensor) -> Tensor:
         return x.float().clamp(self.space.low, self.space.high)
 
-    def energy(self, x: Tensor, of: Domain) -> Tensor:
+    def energy(self, x: Tensor, of: str) -> Tensor:
         """Energy in one of the domains, **(B, C, H, W) -> (B,)**, low = likely."""
         return self._pair(of)[0](x)
 
     @torch.no_grad()
-    def propose(self, x: Tensor, to: Domain) -> Tensor:
+    def propose(self, x: Tensor, to: str) -> Tensor:
         """Drafts in a domain of images of the other one, **(B, C, H, W) -> (B, C, H, W)**, inside the range."""
         return self._inside(self._pair(to)[1](x))
 
-    def translate(self, x: Tensor, to: Domain, *, steps: int | None = None, **settings: Any) -> Tensor:
+    def translate(self, x: Tensor, to: str, *, steps: int | None = None, **settings: Any) -> Tensor:
         """Translate images into a domain: draft, revise.
 
         Args:
@@ -156,7 +155,7 @@ class CycleCoopNets(EnergyModel):
         drafts = self.propose(self._checked(x), to)
         return self.sampler(energy, drafts, steps=self.chain_length if steps is None else steps, **settings)
 
-    def _pair(self, domain: Domain) -> tuple[nn.Module, nn.Module]:
+    def _pair(self, domain: str) -> tuple[nn.Module, nn.Module]:
         """The energy of a domain, and the translator into it."""
         if domain not in DOMAINS:
             raise DataError(f"There are the domains 'a' and 'b', not {domain!r}.")
@@ -167,7 +166,7 @@ class CycleCoopNets(EnergyModel):
         shape = (self.space.shape[-3], *x.shape[-2:])
         return Space(shape, self.space.low, self.space.high).check(x)
 
-    def answer(self, x: Tensor, to: Domain) -> dict[str, Tensor]:
+    def answer(self, x: Tensor, to: str) -> dict[str, Tensor]:
         """Draft and revision of images, and how far the way back leads from them.
 
         Args:
@@ -178,7 +177,7 @@ class CycleCoopNets(EnergyModel):
             ``drafts`` and ``samples``, **(B, C, H, W)**; ``draft_cycle`` and ``cycle``, mean absolute error of
             translating back, drafts by a draft and revisions by a revision, **(B,)**.
         """
-        other: Domain = "a" if to == "b" else "b"
+        other: str = "a" if to == "b" else "b"
         drafts, samples = self.translate(x, to, steps=0), self.translate(x, to)
         back = {"draft_cycle": self.translate(drafts, other, steps=0), "cycle": self.translate(samples, other)}
         return {"drafts": drafts, "samples": samples, **{name: _error(each, x) for name, each in back.items()}}
@@ -186,8 +185,7 @@ class CycleCoopNets(EnergyModel):
     def answers_both_ways(self, batch: Any) -> dict[str, Tensor]:
         """Images of either domain as ``a``, ``b``, and what `answer` says of them, as ``a_drafts`` and so on.
 
-        What is said of images in domain a, translated from b, begins with ``a_``. Where the data of a domain have
-        come to their end, the batch holds None.
+        What is said of images in domain a, translated from b, begins with ``a_``.
         """
         given = dict(zip(DOMAINS, self.observed(batch), strict=True))
         answers: dict[str, Tensor] = {}

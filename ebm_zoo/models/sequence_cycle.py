@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm_zoo.errors import ConfigError, DataError
-from ebm_zoo.models.cycle_coopnets import DOMAINS, CycleCoopNets, Domain
+from ebm_zoo.models.cycle_coopnets import DOMAINS, CycleCoopNets
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Sampler
 from ebm_zoo.space import Space
@@ -114,11 +114,11 @@ class SequenceCycleCoopNets(CycleCoopNets):
         windows = clips.unfold(1, self.window + 1, 1).movedim(-1, 2).flatten(0, 1)
         return windows[:, :-1], windows[:, -1]
 
-    def energy(self, x: Tensor, of: Domain) -> Tensor:
+    def energy(self, x: Tensor, of: str) -> Tensor:
         """Energy in one of the domains, summed over the frames, **(B, T, C, H, W) -> (B,)**, low = likely."""
         return super().energy(x.flatten(0, 1), of).unflatten(0, x.shape[:2]).sum(1)
 
-    def translate(self, x: Tensor, to: Domain, **settings: Any) -> Tensor:
+    def translate(self, x: Tensor, to: str, **settings: Any) -> Tensor:
         """Translate clips into a domain, frame by frame.
 
         Args:
@@ -132,7 +132,7 @@ class SequenceCycleCoopNets(CycleCoopNets):
         return super().translate(_clips(x).flatten(0, 1), to, **settings).unflatten(0, x.shape[:2])
 
     @torch.no_grad()
-    def predict_next(self, x: Tensor, of: Domain) -> Tensor:
+    def predict_next(self, x: Tensor, of: str) -> Tensor:
         """The frame after clips of a domain, **(B, T, C, H, W) -> (B, C, H, W)**, from their last `window` frames.
 
         Raises:

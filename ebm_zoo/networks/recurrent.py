@@ -39,8 +39,8 @@ class ConvGRUPredictor(nn.Module):
         self.gates = nn.Conv2d(2 * width, 2 * width, kernel, 1, kernel // 2)
         self.candidate = nn.Conv2d(2 * width, width, kernel, 1, kernel // 2)
         self.decode = nn.ConvTranspose2d(width, channels, 4, 2, 1)
-        nn.init.zeros_(self.decode.weight)
-        self.decode.bias.data.zero_()
+        for parameter in self.decode.parameters():
+            nn.init.zeros_(parameter)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, clip: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b c h w"]:

@@ -95,7 +95,7 @@ class ResNetTranslator(nn.Module):
 
     Raises:
         ConfigError: if channels, width or blocks are below 1, drop or keep is not from 0 to below 1, or a side of an
-            image is no multiple of 4.
+            image is no multiple of 4, or below 8.
 
     References:
         Zhu, Park, Isola, Efros. Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks. 2017.
@@ -125,18 +125,17 @@ class ResNetTranslator(nn.Module):
             *_normalised(nn.ConvTranspose2d(2 * n, n, 3, 2, 1, 1)),
         )
         self.last = nn.Conv2d(n, channels, 7, 1, 3, padding_mode="reflect")
-        if keep:
-            nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters() if keep else ():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Images of the other domain, **(B, C, H, W) -> (B, C, H, W)** in [−1, 1].
 
         Raises:
-            ConfigError: if a side is no multiple of 4.
+            ConfigError: if a side is no multiple of 4, or below 8.
         """
-        if x.shape[2] % 4 or x.shape[3] % 4:
-            raise ConfigError(f"Sides must be multiples of 4, not {tuple(x.shape[2:])}: resize first.")
+        if x.shape[2] % 4 or x.shape[3] % 4 or min(x.shape[2:]) < 8:
+            raise ConfigError(f"Sides must be multiples of 4 from 8 on, not {tuple(x.shape[2:])}: resize first.")
         change = self.last(self.up(self.middle(self.down(x)))).float()
         return (change + (self.keep * x.float()).atanh()).tanh()
 
