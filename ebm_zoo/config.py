@@ -18,7 +18,9 @@ TORCH_CLASSES = frozenset({"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus
 # Parts of this package whose public classes a configuration may name.
 PUBLIC_PARTS = ("metrics", "models", "networks", "optim", "samplers", "space")
 # Judges bring weights of their own: making one reads a file or asks the network, which no configuration may cause.
-JUDGES = frozenset({"DigitsClassifier", "FashionClassifier", "Inception", "SqueezeNet"})
+JUDGES = frozenset(
+    {"DigitsClassifier", "FashionClassifier", "Inception", "MnistClassifier", "SqueezeNet", "UspsClassifier"}
+)
 # Deeper than any model, far from the depth at which Python gives up.
 MAX_DEPTH = 32
 

@@ -6,16 +6,21 @@ from typing import Any
 
 import torch
 from tiny import (
+    CLIP,
     SHAPE,
     classed,
+    clips,
     convnet,
     coop_vaebm,
     coopnets,
+    cycle_coopnets,
+    domains,
     energy,
     images,
     labelled,
     labelled_coopnets,
     pairs,
+    sequence_cycle,
     translating_coopnets,
 )
 from torch import Tensor
@@ -42,6 +47,7 @@ class Case:
         predicted: shape of each answer of predict_step to a batch of COUNT.
         refused: tasks that these settings cannot do.
         energies: constructor arguments that are energies; empty for a model that is no generative one.
+        height: energies of a batch of data, summed over the model's energies where it has several.
     """
 
     model: Callable[[], EnergyModel]
@@ -50,6 +56,7 @@ class Case:
     predicted: dict[str, tuple[int, ...]]
     refused: tuple[str, ...] = ()
     energies: tuple[str, ...] = ("energy",)
+    height: Callable[[Any, Any], Tensor] = lambda model, batch: model.energy(*model.observed(batch))
 
 
 def left_half(x: Tensor) -> Tensor:
@@ -81,6 +88,39 @@ CONDITIONAL_TASKS = {
     "predict": (lambda model, x: torch.stack(model.predict(x[1], 3)), (2, COUNT, 3, *SHAPE)),
     "energy": (lambda model, x: model.energy(*x), (COUNT,)),
 }
+TWO_ENERGIES = ("energy_a", "energy_b")
+
+
+def translated(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """What a model of two domains predicts."""
+    data = {f"{domain}{name}": (COUNT, *shape) for domain in "ab" for name in ("", "_drafts", "_samples")}
+    return data | {f"{domain}_{name}": (COUNT,) for domain in "ab" for name in ("cycle", "draft_cycle")}
+
+
+def both_ways(model: Any, x: tuple[Tensor, Tensor]) -> Tensor:
+    return torch.stack([model.translate(x[0], "b"), model.translate(x[1], "a")])
+
+
+CYCLE_TASKS = {
+    "translate": (both_ways, (2, COUNT, *SHAPE)),
+    "energy": (lambda model, x: model.energy(x[0], "a"), (COUNT,)),
+}
+SEQUENCE_TASKS = {
+    "translate": (both_ways, (2, COUNT, *CLIP)),
+    "energy": CYCLE_TASKS["energy"],
+    "predict_next": (lambda model, x: model.predict_next(x[1], "b"), (COUNT, *SHAPE)),
+}
+# Clips of four frames have two windows of two, and a frame behind each.
+SEQUENCES = {
+    **translated(CLIP),
+    **{f"{domain}_{name}_error": (2 * COUNT,) for domain in "ab" for name in ("next", "copy")},
+}
+
+
+def both_heights(model: Any, batch: Any) -> Tensor:
+    return model.energy(batch[0], "a") + model.energy(batch[1], "b")
+
+
 LABELLED = (labelled, {"classify": (lambda model, x: model.classify(x[0]), (COUNT,))}, {"classes": (COUNT,)})
 NO_SHORT_RUN = ("reconstruct", "interpolate")
 
@@ -105,6 +145,28 @@ CASES = {
         pairs,
         {name: CONDITIONAL_TASKS[name] for name in ("predict", "energy")},
         {**DRAFTED, "condition": (COUNT, *SHAPE)},
+    ),
+    "cycle_coopnets": Case(
+        cycle_coopnets, domains, CYCLE_TASKS, translated(SHAPE), energies=TWO_ENERGIES, height=both_heights
+    ),
+    "cycle_coopnets-identity": Case(
+        lambda: cycle_coopnets(identity_weight=0.5, data_noise=0.05, penalty=0.1, sample_steps=7, cycle_weight=0.0),
+        domains,
+        CYCLE_TASKS,
+        translated(SHAPE),
+        energies=TWO_ENERGIES,
+        height=both_heights,
+    ),
+    "sequence_cycle_coopnets": Case(
+        sequence_cycle, clips, SEQUENCE_TASKS, SEQUENCES, energies=TWO_ENERGIES, height=both_heights
+    ),
+    "sequence_cycle_coopnets-cycle": Case(
+        lambda: sequence_cycle(cycle_weight=1.0, data_noise=0.05, penalty=0.1, sample_steps=7, prediction_weight=0.5),
+        clips,
+        SEQUENCE_TASKS,
+        SEQUENCES,
+        energies=TWO_ENERGIES,
+        height=both_heights,
     ),
     "generative_convnet": Case(lambda: convnet(chains=ShortRun()), *IMAGE),
     "generative_convnet-from_data": Case(lambda: convnet(chains=FromData()), *IMAGE),

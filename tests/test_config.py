@@ -18,6 +18,7 @@ from ebm_zoo.networks import (
     ConvEncoder,
     ConvEnergy,
     ConvGenerator,
+    ConvGRUPredictor,
     CoopNetsGenerator,
     GaussianReference,
     LabelledEnergy,
@@ -25,9 +26,11 @@ from ebm_zoo.networks import (
     ObjectEnergy,
     PairedEnergy,
     ResidualEnergy,
+    ResNetTranslator,
     ShortRunEnergy,
     TextureEnergy,
     UNetGenerator,
+    WarpedTranslator,
 )
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform
@@ -59,6 +62,9 @@ OBJECTS = [
     PairedEnergy(ConvEnergy(2, ((1, 4, 1, 0),))),
     ResidualEnergy(2, (4, 6, 8), head=(3, 2)),
     UNetGenerator((1, 3), (4, 8), latent_dim=2, groups=2, drop=0.5),
+    ResNetTranslator(1, width=4, blocks=2, drop=0.5, keep=0.25),
+    WarpedTranslator(ResNetTranslator(1, width=4), scale=1.5),
+    ConvGRUPredictor(1, width=4, kernel=3),
     *(getattr(nn, name)() for name in sorted(TORCH_CLASSES)),
 ]
 VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width"}

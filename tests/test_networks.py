@@ -14,6 +14,7 @@ from ebm_zoo.networks import (
     ConvEncoder,
     ConvEnergy,
     ConvGenerator,
+    ConvGRUPredictor,
     CoopNetsGenerator,
     GaussianReference,
     LabelledEnergy,
@@ -21,9 +22,11 @@ from ebm_zoo.networks import (
     ObjectEnergy,
     PairedEnergy,
     ResidualEnergy,
+    ResNetTranslator,
     ShortRunEnergy,
     TextureEnergy,
     UNetGenerator,
+    WarpedTranslator,
 )
 
 # Filter area x channels in x filters + biases, layer by layer.
@@ -336,3 +339,37 @@ ROWS = ((6, 4, 1, 0), (1, 4, 2, 1))
 def test_generators_refuse(make, says):
     with pytest.raises(ConfigError, match=says):
         make()
+
+
+def test_parameter_count_of_the_papers_translator():
+    # 11,378,179 in the convolutions, two per filter in the norms.
+    network = ResNetTranslator(3)
+    norms = 2 * (64 + 128 + 256 + 18 * 256 + 128 + 64)
+    assert sum(p.numel() for p in network.parameters()) == 11_378_179 + norms
+    assert sum(p.numel() for p in WarpedTranslator(network).parameters()) == 11_378_179 + norms + 4
+
+
+@pytest.mark.parametrize("make", [
+    lambda: ResNetTranslator(3, width=4, blocks=2),
+    lambda: WarpedTranslator(ResNetTranslator(3, width=4, blocks=2, keep=0.5), 1.2),
+])  # fmt: skip
+def test_one_translation_per_image_that_sees_no_other(make):
+    network, x = make(), torch.rand(3, 3, 12, 16) * 2 - 1
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    found = network(x)
+    assert found.shape == x.shape and found.dtype == torch.float32 and found.abs().max() <= 1
+    torch.testing.assert_close(network(x[1:2]), found[1:2], rtol=1e-4, atol=1e-5)
+
+
+def test_a_translator_drops_features_in_training_alone():
+    network, x = ResNetTranslator(1, width=4, blocks=2, drop=0.5), torch.rand(2, 1, 8, 8)
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+def test_parameter_count_of_the_predictor():
+    # Encoder, gates, candidate, decoder.
+    count = (16 * 3 * 4 + 4) + (9 * 8 * 8 + 8) + (9 * 8 * 4 + 4) + (16 * 4 * 3 + 3)
+    assert sum(p.numel() for p in ConvGRUPredictor(3, width=4, kernel=3).parameters()) == count

@@ -67,11 +67,15 @@ def test_a_card_names_the_commit_here_and_none_there(model):
     assert card(pinned, REPO) == card(replace(pinned, hub=None), REPO) and "a" * 40 not in card(pinned, REPO)
 
 
-def test_a_card_shows_the_picture_that_is_there(model):
+@pytest.mark.parametrize("names", [("samples.png",), ("samples.gif",), ("samples.png", "samples.gif")])
+def test_a_card_shows_the_pictures_that_are_there(model, names):
     assert "![samples]" not in card(find(NAME))
-    (find(NAME).folder / "samples.png").touch()
-    assert "![samples](samples.png)" in card(find(NAME))
-    assert contents(NAME, REPO)["samples.png"] == b""
+    for name in names:
+        (find(NAME).folder / name).touch()
+    assert card(find(NAME)).count("![samples]") == len(names)
+    for name in names:
+        assert f"![samples]({name})" in card(find(NAME))
+        assert contents(NAME, REPO)[name] == b""
 
 
 def test_a_pipe_in_a_figure_stays_in_its_cell(model):

@@ -344,6 +344,8 @@ def tiny_data(config: dict, root: Path) -> list[str]:
     shape = tuple(config["model"]["init_args"]["space"]["shape"])
     data = config["data"]["init_args"]
     options = ["--data.init_args.batch_size=4"]
+    if config["data"]["class_path"].rpartition(".")[2] in ("UnpairedImageData", "UnpairedVideoData"):
+        return [*options, *two_domains(data, shape, root)]
     for name in ("source", "outliers"):
         if data.get(name) in ("FashionMNIST", "MNIST"):
             idx_files(root, data[name])
@@ -352,12 +354,47 @@ def tiny_data(config: dict, root: Path) -> list[str]:
                 for split in ("train", "test"):
                     image_folder(root / name / split / folder, 8, shape)
             options.append(f"--data.init_args.{name}={root / name}")
+        elif data.get(name) not in (None, "digits") and config["data"]["class_path"].endswith("LabelledImageData"):
+            options.append(f"--data.init_args.{name}={class_folders(root / name, shape)}")
         elif data.get(name) not in (None, "digits"):
             options.append(f"--data.init_args.{name}={image_folder(root / name, 12, shape)}")
     if data.get("image") not in (None, "brick", "grass", "gravel"):
         (image,) = image_folder(root / "image", 1, (shape[0], shape[1] + 8, shape[2] + 8)).iterdir()
         options += [f"--data.init_args.image={image}"]
     return options
+
+
+def class_folders(root: Path, shape: tuple[int, ...]) -> Path:
+    """An image of each of ten classes per split."""
+    for label in range(10):
+        for split in ("train", "test"):
+            image_folder(root / split / str(label), 1, shape, seed=label)
+    return root
+
+
+def two_domains(data: dict, shape: tuple[int, ...], root: Path) -> list[str]:
+    """Options and images for an experiment on two domains; those larger than 64 pixels are cut down to it."""
+    side = min(shape[-1], 64)
+    options = [] if side == shape[-1] else [
+        "--data.init_args.batch_size=1",
+        f"--data.init_args.size={side}",
+        f"--data.init_args.load_size={side}",
+        f"--model.init_args.space.shape=[{shape[0]},{side},{side}]",
+    ]  # fmt: skip
+    if isinstance(data["source"], str):
+        for folder in ("trainA", "trainB", "testA", "testB"):
+            image_folder(root / "source" / folder, 6, (shape[-3], side, side))
+        return [*options, f"--data.init_args.source={root / 'source'}"]
+    sources = []
+    for k, source in enumerate(data["source"]):
+        if source == "MNIST":
+            idx_files(root, source)
+        elif len(shape) == 4:
+            source = image_folder(root / f"clip{k}", 20, shape[1:])
+        else:
+            source = class_folders(root / f"source{k}", shape)
+        sources.append(str(source))
+    return [*options, f"--data.init_args.source={json.dumps(sources)}"]
 
 
 def few_steps(config: dict) -> list[str]:

@@ -7,14 +7,23 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
-from ebm_zoo.models import ConditionalCoopNets, CoopNets, CoopVAEBM, GenerativeConvNet
+from ebm_zoo.models import (
+    ConditionalCoopNets,
+    CoopNets,
+    CoopVAEBM,
+    CycleCoopNets,
+    GenerativeConvNet,
+    SequenceCycleCoopNets,
+)
 from ebm_zoo.networks import (
     ConvEncoder,
     ConvEnergy,
     ConvGenerator,
+    ConvGRUPredictor,
     LabelledEnergy,
     LabelledGenerator,
     PairedEnergy,
+    ResNetTranslator,
     UNetGenerator,
 )
 from ebm_zoo.optim import Adam
@@ -116,6 +125,57 @@ def translating_coopnets(**arguments: Any) -> ConditionalCoopNets:
             **arguments,
         }
     )
+
+
+TWO_DOMAINS = dict.fromkeys(("energy_a", "energy_b", "translator_ab", "translator_ba"), Adam(lr=1e-2))
+
+
+def domains(n: int) -> tuple[Tensor, Tensor]:
+    """Random bars of two domains, lying and standing, of which none belong together."""
+    return images(n), images(n, seed=1).transpose(2, 3)
+
+
+def translator(**arguments: Any) -> ResNetTranslator:
+    return ResNetTranslator(1, **{"width": 2, "blocks": 1, **arguments})
+
+
+def cycle_coopnets(**arguments: Any) -> CycleCoopNets:
+    """CycleCoopNets of two thousand parameters; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "energy_a": energy(),
+        "energy_b": energy(),
+        "translator_ab": translator(),
+        "translator_ba": translator(),
+        "space": Space(SHAPE),
+        "sampler": REVISION,
+        "optim": TWO_DOMAINS,
+    }
+    return CycleCoopNets(**{**defaults, **arguments})
+
+
+CLIP = (4, *SHAPE)
+
+
+def clips(n: int) -> tuple[Tensor, Tensor]:
+    """Clips of four frames in either domain, in which bars move by a pixel per frame."""
+    a, b = domains(n)
+    return tuple(torch.stack([x.roll(k, axis) for k in range(4)], 1) for x, axis in ((a, -2), (b, -1)))
+
+
+def sequence_cycle(**arguments: Any) -> SequenceCycleCoopNets:
+    """SequenceCycleCoopNets of four thousand parameters; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "energy_a": energy(),
+        "energy_b": energy(),
+        "translator_ab": translator(),
+        "translator_ba": translator(),
+        "predictor_a": ConvGRUPredictor(1, width=2, kernel=3),
+        "predictor_b": ConvGRUPredictor(1, width=2, kernel=3),
+        "space": Space(CLIP),
+        "sampler": REVISION,
+        "optim": {**TWO_DOMAINS, "predictor_a": Adam(lr=1e-2), "predictor_b": Adam(lr=1e-2)},
+    }
+    return SequenceCycleCoopNets(**{**defaults, **arguments})
 
 
 def collate(items: list[Any]) -> Any:

@@ -5,6 +5,7 @@ from ebm_zoo.callbacks.conditional import LabelScores, PairedScores
 from ebm_zoo.callbacks.guard import DivergenceGuard
 from ebm_zoo.callbacks.pictures import Pictures, picture_grid, run_folder
 from ebm_zoo.callbacks.scores import AnomalyScore, GenerationScores
+from ebm_zoo.callbacks.translation import TranslatedClips, TranslationPictures, TranslationScores, write_gif
 
 __all__ = [
     "AnomalyScore",
@@ -14,6 +15,10 @@ __all__ = [
     "LabelScores",
     "PairedScores",
     "Pictures",
+    "TranslatedClips",
+    "TranslationPictures",
+    "TranslationScores",
     "picture_grid",
     "run_folder",
+    "write_gif",
 ]

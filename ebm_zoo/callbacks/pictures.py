@@ -57,11 +57,16 @@ class Pictures(Callback):
         if can_sample:
             answers = {"samples": model.sample(self.count, generator=torch.Generator(model.device).manual_seed(0))}
         else:
-            x, condition = (part[: min(self.count, self.columns)] for part in self._batch)
+            batch = tuple(part[: min(self.count, self.columns)] for part in self._batch)
             with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
                 torch.manual_seed(0)
-                answers = {"real": x, **model.answers(len(x), condition)}
+                answers = self._asked(model, batch)
         self._draw(trainer, model, answers, f"train_{trainer.global_step:07d}")
+
+    def _asked(self, model: Any, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """What a model that translates answers to a batch of training pairs."""
+        x, condition = batch
+        return {"real": x, **model.answers(len(x), condition)}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -111,16 +116,12 @@ class Pictures(Callback):
         self._draw(trainer, pl_module, outputs, f"predict_{batch_idx:05d}")
 
     def _draw(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
-        if not trainer.is_global_zero or not isinstance(outputs, dict) or "samples" not in outputs:
+        if not trainer.is_global_zero or not isinstance(outputs, dict):
+            return
+        images, columns = self._tiles(outputs)
+        if not len(images):
             return
         space: Any = model.space
-        condition = outputs.get("condition")
-        images, columns = outputs["samples"][: self.count], self.columns
-        if condition is not None and condition.dim() == images.dim():
-            # Question, draft, solution and truth below one another.
-            columns = min(columns, len(images))
-            rows = [outputs.get(name) for name in ("condition", "drafts", "samples", "real")]
-            images = torch.cat([_colour(row[:columns]) for row in rows if row is not None])
         grid = picture_grid(images, space.low, space.high, columns)
         with atomic(run_folder(trainer) / "pictures" / f"{name}.png") as path:
             save_image(grid, path)
@@ -130,6 +131,17 @@ class Pictures(Callback):
                 logger.log_image(key=f"pictures/{name.split('_')[0]}", images=[grid], step=trainer.global_step)
             elif hasattr(experiment, "add_image"):
                 experiment.add_image(name.split("_")[0], grid, trainer.global_step)
+
+    def _tiles(self, outputs: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """Images of a picture, and how many stand in a row; none where the model drew none."""
+        images, columns = outputs.get("samples", torch.empty(0))[: self.count], self.columns
+        condition = outputs.get("condition")
+        if condition is not None and condition.dim() == images.dim():
+            # Question, draft, solution and truth below one another.
+            columns = min(columns, len(images))
+            rows = [outputs.get(name) for name in ("condition", "drafts", "samples", "real")]
+            images = torch.cat([_colour(row[:columns]) for row in rows if row is not None])
+        return images, columns
 
 
 def _colour(images: Tensor) -> Tensor:

@@ -113,7 +113,12 @@ def _add_apply(commands) -> None:
     apply = commands.add_parser("apply", help="let a trained model answer for images of yours")
     apply.add_argument("name", help="catalog name, folder with a saved model, or user/repo@revision of the Hub")
     apply.add_argument("task", help="one of the tasks that `ebm-zoo info NAME` lists")
-    apply.add_argument("--input", required=True, help="image file, folder of images, or .npy in the model's range")
+    apply.add_argument(
+        "--input",
+        required=True,
+        help="image file, folder of images, or .npy in the model's range; of "
+        "models of sequences a folder of frames, a GIF or a video file",
+    )
     apply.add_argument("--out", required=True, help=".png, .npy or .npz; for numbers .npy, .npz or .csv")
     apply.add_argument(
         "--mask",
@@ -121,9 +126,16 @@ def _add_apply(commands) -> None:
         "(default: the input image's opaque pixels)",
     )
     apply.add_argument("--condition", help="energy of a conditional model: a class, or images as for --input")
+    apply.add_argument("--to", choices=("a", "b"), help="translate: the domain that the images are brought to")
+    apply.add_argument("--of", choices=("a", "b"), help="energy, predict_next of two domains: which one's")
+    apply.add_argument(
+        "--size", type=int, help="translate: side that the images are fitted to; as learned unless given"
+    )
     apply.add_argument("--n", type=int, default=8, help="interpolate, predict: images per walk or answer (default 8)")
     apply.add_argument("--iterations", type=int, default=100, help="reconstruct, interpolate: steps of inversion")
-    apply.add_argument("--steps", type=int, help="inpaint: length of the chains; the model's own unless given")
+    apply.add_argument(
+        "--steps", type=int, help="inpaint, predict, translate: length of the chains; the model's own unless given"
+    )
     apply.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
 
 

@@ -12,16 +12,18 @@ from torchvision.utils import save_image
 
 from ebm_zoo.callbacks import picture_grid
 from ebm_zoo.data.files import decode
+from ebm_zoo.data.tensors import Fit
 from ebm_zoo.errors import DataError
 from ebm_zoo.space import Space
 
 
-def read_images(path: str | Path, space: Space) -> tuple[Tensor, Tensor | None, list[str]]:
+def read_images(path: str | Path, space: Space, fit: Fit | None = None) -> tuple[Tensor, Tensor | None, list[str]]:
     """Read images for a model.
 
     Args:
         path: an image file, a folder of image files, or .npy with (N, C, H, W) or (C, H, W) in the model's range.
         space: what the model takes.
+        fit: brings images of other sizes and channels to those of ``space``; they are refused unless given.
 
     Returns:
         Images **(N, C, H, W)** in the model's range; a mask **(N, 1, H, W)** of opaque pixels, if the files have
@@ -32,17 +34,19 @@ def read_images(path: str | Path, space: Space) -> tuple[Tensor, Tensor | None, 
     """
     path = Path(path)
     if path.suffix == ".npy":
-        array = _array(path)
+        array = read_array(path)
         if not array.size:
             raise DataError(f"{path} is empty, shape {array.shape}: give at least one image.")
         images = torch.as_tensor(array if array.ndim == len(space.shape) + 1 else array[None]).float()
+        if fit is not None and images.dim() == 4:
+            images = fit.sides(images)
         names = [f"{path.name}[{k}]" for k in range(len(images))]
         opaque = None
     else:
         files = sorted(p for p in path.iterdir() if not p.name.startswith(".")) if path.is_dir() else [path]
         if not files:
             raise DataError(f"{path} is an empty folder: put image files into it.")
-        pairs = [_picture(file, space) for file in files]
+        pairs = [_picture(file, space, fit) for file in files]
         images, names = torch.stack([image for image, _ in pairs]), [file.name for file in files]
         masks = [mask for _, mask in pairs if mask is not None]
         opaque = torch.stack(masks) if len(masks) == len(files) else None
@@ -55,7 +59,7 @@ def read_images(path: str | Path, space: Space) -> tuple[Tensor, Tensor | None, 
 def read_mask(path: str | Path) -> Tensor:
     """Read a mask, nonzero = known: an image (white = known) or .npy, **(1 or N, 1, H, W)**, bool."""
     path = Path(path)
-    mask = torch.as_tensor(_array(path)).bool() if path.suffix == ".npy" else _pixels(path).float().mean(0) > 127
+    mask = torch.as_tensor(read_array(path)).bool() if path.suffix == ".npy" else _pixels(path).float().mean(0) > 127
     return mask.view(-1, 1, *mask.shape[-2:])
 
 
@@ -95,8 +99,10 @@ def require_suffix(path: str | Path, allowed: Sequence[str]) -> Path:
     return Path(path)
 
 
-def _picture(path: Path, space: Space) -> tuple[Tensor, Tensor | None]:
+def _picture(path: Path, space: Space, fit: Fit | None) -> tuple[Tensor, Tensor | None]:
     pixels = _pixels(path)
+    if fit is not None:
+        pixels = fit(pixels)
     if tuple(pixels.shape) != tuple(space.shape):
         raise DataError(
             f"{path} is {' x '.join(map(str, pixels.shape))} (channels, height, width); this model takes "
@@ -115,7 +121,8 @@ def _pixels(path: Path) -> Tensor:
     return decode(path)
 
 
-def _array(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
+    """An array of real numbers out of a .npy file."""
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:

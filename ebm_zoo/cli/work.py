@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from ebm_zoo.cli.clips import read_clips, write_clips
 from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
+from ebm_zoo.data.tensors import Fit
 from ebm_zoo.errors import DataError
 from ebm_zoo.files import atomic
 from ebm_zoo.space import Space
@@ -20,6 +23,7 @@ BATCH = 100
 IMAGES = (".png", ".npy", ".npz")
 # Tasks that answer with numbers.
 VALUES = ("energy", "classify", "encode")
+KINDS = {"translate": (*IMAGES, ".gif")}
 
 
 def sample_command(
@@ -52,31 +56,35 @@ def apply_command(
     out: str,
     mask: str | None,
     condition: str | None,
+    to: str | None,
+    of: str | None,
+    size: int | None,
     n: int,
     iterations: int,
     steps: int | None,
     seed: int,
 ) -> int:
     """Let a model answer for the user's images."""
-    path = require_suffix(out, (".csv", ".npy", ".npz") if task in VALUES else IMAGES)
+    path = require_suffix(out, (".csv", ".npy", ".npz") if task in VALUES else KINDS.get(task, IMAGES))
     if iterations < 0:
         raise DataError(f"--iterations must be 0 or more, not {iterations}.")
     model = _model_for(name, task, steps)
-    images, opaque, names = read_images(input, _asked(model, task))
+    images, opaque, names = _read(model, task, input, size)
     torch.manual_seed(seed)
     with atomic(path) as target:
         if task in VALUES:
-            write_values(_values(model, task, images, condition), task, names, path, target)
+            write_values(_values(model, task, images, condition, of), task, names, path, target)
+        elif task == "translate":
+            _write(_translated(model, images, to, steps), path, target, model.space)
+        elif task == "predict_next":
+            write_images(model.predict_next(images, _domain("of", of)), path, target, model.space)
         elif task == "inpaint":
             known = _known(opaque, mask, images, input)
-            with _progress("inpainting", model.chain_length if steps is None else steps) as advance:
-                answer = model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
-            write_images(answer, path, target, model.space)
+            write_images(_inpainted(model, images, known, steps), path, target, model.space)
         elif task == "predict":
             write_images(_solutions(model, images, n, steps), path, target, model.space, n)
         else:
-            with _progress("inverting the short run", iterations) as advance:
-                answer, columns = _through_the_run(model, task, images, n, iterations, advance)
+            answer, columns = _through_the_run(model, task, images, n, iterations)
             write_images(answer, path, target, model.space, columns)
     print(f"{path}: {task} of {len(images)} image(s) by {name}")
     return 0
@@ -101,6 +109,22 @@ def _sample_settings(model: Any, name: str, size: int | None, label: int | None)
     return shape if label is None else {**shape, "label": label}
 
 
+def _read(model: Any, task: str, input: str, size: int | None) -> tuple[Tensor, Tensor | None, list[str]]:
+    """Images or clips of a task, of those the opaque pixels, and their names."""
+    if size is not None and (task != "translate" or size < 1):
+        raise DataError(
+            f"--size is the side that images to translate are fitted to, 1 or more, not {size} of '{task}'."
+        )
+    space, side = model.space, size or model.space.shape[-1]
+    if len(space.shape) == 4:
+        clips, names = read_clips(input, space, side)
+        return clips, None, names
+    if task == "translate":
+        shape = (space.shape[0], side, side)
+        return read_images(input, Space(shape, space.low, space.high), Fit(side, space.shape[0]))
+    return read_images(input, _asked(model, task))
+
+
 def _asked(model: Any, task: str) -> Space:
     """What the images of a task are: those of the model, or the questions that it answers."""
     if task != "predict":
@@ -111,10 +135,35 @@ def _asked(model: Any, task: str) -> Space:
 
 
 @torch.no_grad()
-def _values(model: Any, task: str, images: Tensor, condition: str | None) -> Tensor:
-    given = _given(model, condition, len(images))
+def _values(model: Any, task: str, images: Tensor, condition: str | None, of: str | None) -> Tensor:
+    given, method = _given(model, condition, len(images)), getattr(model, task)
+    domains = "of" in inspect.signature(method).parameters
+    if of is not None and not domains:
+        raise DataError(f"'{task}' of this model knows no domains: leave --of out.")
+    settings = {"of": _domain("of", of)} if domains else {}
     batches = zip(images.split(BATCH), *(each.split(BATCH) for each in given), strict=True)
-    return torch.cat([getattr(model, task)(*batch) for batch in batches])
+    return torch.cat([method(*batch, **settings) for batch in batches])
+
+
+def _domain(option: str, domain: str | None) -> str:
+    if domain is None:
+        raise DataError(f"This model knows two domains: give --{option} a or --{option} b.")
+    return domain
+
+
+def _translated(model: Any, images: Tensor, to: str | None, steps: int | None) -> Tensor:
+    target, parts = _domain("to", to), images.split(BATCH)
+    with _progress("translating", (model.chain_length if steps is None else steps) * len(parts)) as advance:
+        return torch.cat([model.translate(x, target, steps=steps, on_step=lambda *_: advance()) for x in parts])
+
+
+def _write(answer: Tensor, path: Path, target: Path, space: Space) -> None:
+    if answer.dim() == 5:
+        write_clips(answer, path, target, space)
+    elif path.suffix == ".gif":
+        raise DataError(f"Cannot write {path}: this model answers with images, which do not move.")
+    else:
+        write_images(answer, path, target, space)
 
 
 def _solutions(model: Any, questions: Tensor, n: int, steps: int | None) -> Tensor:
@@ -164,15 +213,21 @@ def _known(opaque: Tensor | None, mask: str | None, images: Tensor, source: str)
     return known
 
 
-def _through_the_run(model, task, images, n, iterations, advance) -> tuple[Tensor, int]:
-    settings = {"iterations": iterations, "progress": lambda _: advance()}
-    if task == "reconstruct":
-        return model.reconstruct(images, **settings), 8
-    if task != "interpolate":
+def _inpainted(model: Any, images: Tensor, known: Tensor, steps: int | None) -> Tensor:
+    with _progress("inpainting", model.chain_length if steps is None else steps) as advance:
+        return model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
+
+
+def _through_the_run(model: Any, task: str, images: Tensor, n: int, iterations: int) -> tuple[Tensor, int]:
+    if task not in ("reconstruct", "interpolate"):
         raise DataError(f"'{task}' takes no input: use `ebm-zoo {task}`.")
-    if len(images) < 2 or len(images) % 2:
+    if task == "interpolate" and len(images) % 2:
         raise DataError(f"Interpolation walks between pairs of images: give an even number, not {len(images)}.")
-    return model.interpolate(images[::2], images[1::2], n, **settings).flatten(0, 1), n
+    with _progress("inverting the short run", iterations) as advance:
+        settings = {"iterations": iterations, "progress": lambda _: advance()}
+        if task == "reconstruct":
+            return model.reconstruct(images, **settings), 8
+        return model.interpolate(images[::2], images[1::2], n, **settings).flatten(0, 1), n
 
 
 @contextmanager

@@ -5,5 +5,15 @@ from ebm_zoo.data.labelled import LabelledImageData
 from ebm_zoo.data.masked import MaskedImageData
 from ebm_zoo.data.paired import PairedImageData
 from ebm_zoo.data.texture import TextureData
+from ebm_zoo.data.unpaired import UnpairedImageData
+from ebm_zoo.data.video import UnpairedVideoData
 
-__all__ = ["ImageData", "LabelledImageData", "MaskedImageData", "PairedImageData", "TextureData"]
+__all__ = [
+    "ImageData",
+    "LabelledImageData",
+    "MaskedImageData",
+    "PairedImageData",
+    "TextureData",
+    "UnpairedImageData",
+    "UnpairedVideoData",
+]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
@@ -43,7 +43,7 @@ def to_channels(pixels: UInt8[Tensor, "*n c h w"], channels: int) -> UInt8[Tenso
     return functional.grayscale_to_rgb(pixels)
 
 
-def resize_shorter(pixels: UInt8[Tensor, "*n c h w"], size: int) -> UInt8[Tensor, "*n c s t"]:
+def resize_shorter(pixels: Shaped[Tensor, "*n c h w"], size: int) -> Shaped[Tensor, "*n c s t"]:
     """Resize the shorter side to ``size`` pixels (bilinear, antialiased), keeping the aspect ratio."""
     return functional.resize(pixels, [size], antialias=True)
 
@@ -65,9 +65,14 @@ class Fit:
         """Fit pictures, **(C, H, W)** or **(N, C, H, W)**, 0 to 255."""
         if self.channels == 1:
             pixels = to_channels(pixels, 1)
-        if self.size is not None:
-            pixels = functional.center_crop(resize_shorter(pixels, self.size), [self.size, self.size])
+        pixels = self.sides(pixels)
         return pixels if self.channels is None else to_channels(pixels, self.channels)
+
+    def sides(self, images: Shaped[Tensor, "*n c h w"]) -> Shaped[Tensor, "*n c s t"]:
+        """Fit the sides alone, of pixels or of images in any range."""
+        if self.size is None:
+            return images
+        return functional.center_crop(resize_shorter(images, self.size), [self.size, self.size])
 
 
 class Lazy:
@@ -138,10 +143,13 @@ class ImageSet(Dataset):
         pixels: u, 0 to 255, **(N, C, H, W)**.
         value_range: lo and hi.
         flip: Probability of a horizontal flip, drawn with torch's generator for each picture at each access.
+        crop: Side of a square cut out at a place drawn likewise, at most H and W. None leaves pictures whole.
     """
 
-    def __init__(self, pixels: Tensor | Lazy, value_range: tuple[float, float], flip: float = 0.0):
-        self.pixels, self.value_range, self.flip = pixels, value_range, flip
+    def __init__(
+        self, pixels: Tensor | Lazy, value_range: tuple[float, float], flip: float = 0.0, crop: int | None = None
+    ):
+        self.pixels, self.value_range, self.flip, self.crop = pixels, value_range, flip, crop
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -151,10 +159,19 @@ class ImageSet(Dataset):
 
     def __getitems__(self, indices: list[int]) -> Float[Tensor, "b c h w"]:
         pixels = self.pixels[indices]
+        if self.crop is not None:
+            pixels = _cropped(pixels, self.crop)
         if self.flip > 0:
             chosen = torch.rand(len(pixels)) < self.flip
             pixels = torch.where(chosen[:, None, None, None], pixels.flip(-1), pixels)
         return to_range(pixels, self.value_range)
+
+
+def _cropped(pixels: UInt8[Tensor, "b c h w"], side: int) -> UInt8[Tensor, "b c s s"]:
+    free = torch.tensor(pixels.shape[2:]) - side
+    places = (torch.rand(len(pixels), 2) * (free + 1)).long().tolist()
+    pairs = zip(pixels, places, strict=True)
+    return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in pairs])
 
 
 def to_range(pixels: UInt8[Tensor, "*n"], value_range: tuple[float, float]) -> Float[Tensor, "*n"]:

@@ -8,7 +8,7 @@ from ebm_zoo.metrics.distances import (
 )
 from ebm_zoo.metrics.features import GreyClassifier, Inception
 from ebm_zoo.metrics.generation import GenerationMetrics
-from ebm_zoo.metrics.shipped import DigitsClassifier, FashionClassifier, Pixels
+from ebm_zoo.metrics.shipped import DigitsClassifier, FashionClassifier, MnistClassifier, Pixels, UspsClassifier
 from ebm_zoo.metrics.squeezenet import SqueezeNet
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "GenerationMetrics",
     "GreyClassifier",
     "Inception",
+    "MnistClassifier",
     "Pixels",
     "SqueezeNet",
+    "UspsClassifier",
     "frechet_distance",
     "kernel_distance",
     "nearest_distance",

@@ -70,7 +70,7 @@ class Inception(nn.Module):
 
 
 class GreyClassifier(nn.Module):
-    """A small classifier of 28 x 28 grey images, whose features judge the models of such images.
+    """A small classifier of grey images, whose features judge the models of such images.
 
     Five 3 x 3 convolutions with batch norm and ReLU, the second and fourth of stride 2, the mean over the
     image, and a linear head.
@@ -78,14 +78,16 @@ class GreyClassifier(nn.Module):
     Args:
         classes: Number of classes.
         width: Channels of the first two convolutions; the next two have twice, the last four times as many.
+        size: Side of the images.
     """
 
     name = "grey_classifier"
 
-    def __init__(self, classes: int = 10, width: int = 32) -> None:
+    def __init__(self, classes: int = 10, width: int = 32, size: int = 28) -> None:
         super().__init__()
         self.classes = classes
         self.width = width
+        self.size = size
         self.blocks = nn.Sequential(
             _block(1, width, 1),
             _block(width, width, 2),
@@ -99,7 +101,7 @@ class GreyClassifier(nn.Module):
         """Features in front of the head.
 
         Args:
-            images: Images in [0, 1], shape (B, 1, 28, 28).
+            images: Images in [0, 1], shape (B, 1, size, size).
 
         Returns:
             Features, shape (B, 4 width).
@@ -107,9 +109,9 @@ class GreyClassifier(nn.Module):
         Raises:
             DataError: The images have another size, another channel count or values out of [0, 1].
         """
-        if images.shape[1:] != (1, 28, 28):
-            given = tuple(images.shape[1:])
-            raise DataError(f"GreyClassifier sees (1, 28, 28) images, not {given}: resize them.")
+        if images.shape[1:] != (1, self.size, self.size):
+            given, seen = tuple(images.shape[1:]), (1, self.size, self.size)
+            raise DataError(f"GreyClassifier sees {seen} images, not {given}: resize them.")
         _check_range(images)
         return self.blocks(2 * images - 1).mean((2, 3))
 

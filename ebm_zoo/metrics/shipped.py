@@ -52,6 +52,34 @@ class DigitsClassifier(GreyClassifier):
         return super().forward(nn.functional.interpolate(images, (28, 28), mode="bilinear", antialias=True))
 
 
+class MnistClassifier(GreyClassifier):
+    """The zoo's classifier of MNIST at 16×16, with the weights of ``classifier/mnist_16`` in the catalog.
+
+    Raises:
+        WeightsError: if the packaged weights are missing, truncated or altered.
+    """
+
+    name = "classifier/mnist_16"
+
+    def __init__(self) -> None:
+        super().__init__(width=16, size=16)
+        _load(self)
+
+
+class UspsClassifier(GreyClassifier):
+    """The zoo's classifier of USPS digits, 16×16, with the weights of ``classifier/usps_16`` in the catalog.
+
+    Raises:
+        WeightsError: if the packaged weights are missing, truncated or altered.
+    """
+
+    name = "classifier/usps_16"
+
+    def __init__(self) -> None:
+        super().__init__(width=16, size=16)
+        _load(self)
+
+
 def _load(classifier: GreyClassifier) -> None:
     state = load(read_folder(WEIGHTS / classifier.name)[1])
     classifier.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})

@@ -5,6 +5,17 @@ from ebm_zoo.models.classifier import Classifier
 from ebm_zoo.models.conditional_coopnets import ConditionalCoopNets
 from ebm_zoo.models.coop_vaebm import CoopVAEBM
 from ebm_zoo.models.coopnets import CoopNets
+from ebm_zoo.models.cycle_coopnets import CycleCoopNets
 from ebm_zoo.models.generative_convnet import GenerativeConvNet
+from ebm_zoo.models.sequence_cycle import SequenceCycleCoopNets
 
-__all__ = ["Classifier", "ConditionalCoopNets", "CoopNets", "CoopVAEBM", "EnergyModel", "GenerativeConvNet"]
+__all__ = [
+    "Classifier",
+    "ConditionalCoopNets",
+    "CoopNets",
+    "CoopVAEBM",
+    "CycleCoopNets",
+    "EnergyModel",
+    "GenerativeConvNet",
+    "SequenceCycleCoopNets",
+]

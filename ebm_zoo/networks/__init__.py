@@ -3,13 +3,15 @@
 from ebm_zoo.networks.conditional import LabelledEnergy, PairedEnergy
 from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, LabelledGenerator
 from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
+from ebm_zoo.networks.recurrent import ConvGRUPredictor
 from ebm_zoo.networks.reference import GaussianReference
 from ebm_zoo.networks.residual import ResidualEnergy
-from ebm_zoo.networks.translation import UNetGenerator
+from ebm_zoo.networks.translation import ResNetTranslator, UNetGenerator, WarpedTranslator
 
 __all__ = [
     "ConvEncoder",
     "ConvEnergy",
+    "ConvGRUPredictor",
     "ConvGenerator",
     "CoopNetsGenerator",
     "GaussianReference",
@@ -17,8 +19,10 @@ __all__ = [
     "LabelledGenerator",
     "ObjectEnergy",
     "PairedEnergy",
+    "ResNetTranslator",
     "ResidualEnergy",
     "ShortRunEnergy",
     "TextureEnergy",
     "UNetGenerator",
+    "WarpedTranslator",
 ]

@@ -12,11 +12,14 @@ from ebm_zoo.zoo.catalog import Entry, catalog
 from ebm_zoo.zoo.parts import Metric, Paper
 
 LICENSE = "apache-2.0"
+# Beside the weights, where they are there: what the model answers, still or moving.
+PICTURES = ("samples.png", "samples.gif")
 # The Hub's words for what a model of images does; it has none for most of the zoo's tasks.
 PIPELINES = {
     "classify": "image-classification",
     "sample": "unconditional-image-generation",
     "predict": "image-to-image",
+    "translate": "image-to-image",
 }
 
 
@@ -32,12 +35,12 @@ def card(entry: Entry, repo: str | None = None, folder: Path | None = None) -> s
     Returns:
         The text: what it is, how to load it, its training, figures measured and reported, limits, terms, citation.
     """
-    pictured = ((folder or entry.folder) / "samples.png").is_file()
+    pictured = [name for name in PICTURES if ((folder or entry.folder) / name).is_file()]
     parts = [
         f"---\n{_header(entry)}\n---",
         f"# {entry.name}",
         entry.summary,
-        "![samples](samples.png)" if pictured else "",
+        *(f"![samples]({name})" for name in pictured),
         _loading(entry, repo),
         _description(entry),
         _training(entry),

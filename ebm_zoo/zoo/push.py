@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ebm_zoo.errors import WeightsError
 from ebm_zoo.files import read_folder
-from ebm_zoo.zoo.card import card, write_card
+from ebm_zoo.zoo.card import PICTURES, card, write_card
 from ebm_zoo.zoo.catalog import Entry, catalog, find
 from ebm_zoo.zoo.client import asking
 from ebm_zoo.zoo.edit import pin, require_editable
@@ -33,7 +33,8 @@ def contents(name_or_path: str | Path, repo: str) -> dict[str, bytes]:
         repo: the repository, ``user/name``.
 
     Returns:
-        Bytes by file name, checked against their hashes: config.json, model.safetensors, README.md, samples.png.
+        Bytes by file name, checked against their hashes: config.json, model.safetensors, README.md, and
+        samples.png and samples.gif if there are any.
 
     Raises:
         WeightsError: if the repository's name is none, or the local files are missing or altered.
@@ -48,15 +49,14 @@ def contents(name_or_path: str | Path, repo: str) -> dict[str, bytes]:
             f"{folder} holds weights with sha256 {sha256}, the catalog names {entry.weights.sha256}: mend one of them."
         )
     files = {"config.json": (folder / "config.json").read_bytes(), "model.safetensors": weights}
-    own, picture = folder / "README.md", folder / "samples.png"
+    own = folder / "README.md"
     if entry is None and own.is_file():
         files["README.md"] = own.read_bytes()
     else:
         about = entry or described(folder, folder.resolve().name)
         files["README.md"] = card(about, repo, folder).encode("utf-8")
-    if picture.is_file():
-        files["samples.png"] = picture.read_bytes()
-    return files
+    pictures = {name: folder / name for name in PICTURES if (folder / name).is_file()}
+    return files | {name: path.read_bytes() for name, path in pictures.items()}
 
 
 def push(name_or_path: str | Path, repo: str, *, private: bool = False, create_pr: bool = False) -> Pushed:
