@@ -19,6 +19,9 @@ from ebm_zoo.networks import (
     ConvEnergy,
     ConvGenerator,
     CoopNetsGenerator,
+    CouplingSize,
+    Dequantisation,
+    FlowPlusPlus,
     GaussianReference,
     LabelledEnergy,
     LabelledGenerator,
@@ -32,6 +35,8 @@ from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform
 from ebm_zoo.space import Classes, Space
 
+SIZE = CouplingSize(4, blocks=1, components=3, heads=2, drop=0.5)
+FILLED = Dequantisation((1, 4, 4), couplings=1, size=SIZE, context=2, squeezes=1)
 # Every argument has another value than its default.
 OBJECTS = [
     Space((3, 4, 5), 0.0, 2.0),
@@ -57,9 +62,12 @@ OBJECTS = [
     LabelledEnergy(ConvEnergy(3, ((1, 4, 1, 0),)), classes=2, size=4, channels=2),
     PairedEnergy(ConvEnergy(2, ((1, 4, 1, 0),))),
     UNetGenerator((1, 3), (4, 8), latent_dim=2, groups=2, drop=0.5),
+    SIZE,
+    FILLED,
+    FlowPlusPlus((1, 4, 4), ((0, 1), (1, 0)), SIZE, FILLED),
     *(getattr(nn, name)() for name in sorted(TORCH_CLASSES)),
 ]
-VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width"}
+VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width", "scales"}
 
 
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)

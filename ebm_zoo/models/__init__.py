@@ -3,8 +3,19 @@
 from ebm_zoo.models.base import EnergyModel
 from ebm_zoo.models.classifier import Classifier
 from ebm_zoo.models.conditional_coopnets import ConditionalCoopNets
+from ebm_zoo.models.coop_flow import CoopFlow
 from ebm_zoo.models.coop_vaebm import CoopVAEBM
 from ebm_zoo.models.coopnets import CoopNets
+from ebm_zoo.models.flow import NormalizingFlow
 from ebm_zoo.models.generative_convnet import GenerativeConvNet
 
-__all__ = ["Classifier", "ConditionalCoopNets", "CoopNets", "CoopVAEBM", "EnergyModel", "GenerativeConvNet"]
+__all__ = [
+    "Classifier",
+    "ConditionalCoopNets",
+    "CoopFlow",
+    "CoopNets",
+    "CoopVAEBM",
+    "EnergyModel",
+    "GenerativeConvNet",
+    "NormalizingFlow",
+]
