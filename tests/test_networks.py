@@ -20,6 +20,7 @@ from ebm_zoo.networks import (
     LabelledGenerator,
     ObjectEnergy,
     PairedEnergy,
+    ResidualEnergy,
     ShortRunEnergy,
     TextureEnergy,
     UNetGenerator,
@@ -42,6 +43,7 @@ SMALL = {
     "texture": (lambda: TextureEnergy(1), (1, 176, 176)),
     "object": (lambda: ObjectEnergy(1), (1, 110, 110)),
     "short_run": (lambda: ShortRunEnergy(3, 4), (3, 32, 32)),
+    "residual": (lambda: ResidualEnergy(3, 2), (3, 32, 32)),
     "reference": (lambda: GaussianReference(energy(), 0.7), (1, 8, 8)),
 }
 small = pytest.mark.parametrize(("make", "shape"), SMALL.values(), ids=SMALL.keys())
@@ -60,6 +62,7 @@ def scores(network: ConvEnergy, x: torch.Tensor) -> torch.Tensor:
     (TextureEnergy(3), 275_965),
     (ObjectEnergy(3), OBJECT_COUNT),
     (ShortRunEnergy(3, 64), 2_763_393),
+    (ResidualEnergy(), 17_129_444),
     (ConvEnergy(1, ((2, 3, 1, 1), (1, 8, 1, 0))), (9 * 2 + 2) + (64 * 2 + 1)),
     (CoopNetsGenerator(), 5_127_683),
     (ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (16 * 4 * 6 + 6 + 12) + (16 * 6 * 3 + 3)),

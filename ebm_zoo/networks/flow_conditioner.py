@@ -47,18 +47,18 @@ class NormedConv(nn.Conv2d):
         channels: channels of the input.
         filters: channels of the output.
         kernel: side of the filters, odd.
-        gain: g at the beginning; 0 = the output begins as 0.
+        start: what the output begins as, **(D,)**, whatever the input; none unless given.
 
     References:
         Salimans, Kingma. Weight Normalization: A Simple Reparameterization to Accelerate Training of Deep Neural
         Networks. 2016. https://arxiv.org/abs/1602.07868
     """
 
-    def __init__(self, channels: int, filters: int, kernel: int, gain: float = 1.0) -> None:
+    def __init__(self, channels: int, filters: int, kernel: int, start: Tensor | None = None) -> None:
         super().__init__(channels, filters, kernel, padding=kernel // 2)
-        self.gain = nn.Parameter(torch.full((filters, 1, 1, 1), gain))
-        if self.bias is not None and not gain:
-            nn.init.zeros_(self.bias)
+        self.gain = nn.Parameter(torch.full((filters, 1, 1, 1), 1.0 if start is None else 0.0))
+        if start is not None:
+            self.bias = nn.Parameter(start)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Maps, **(B, C, H, W) -> (B, D, H, W)**."""
@@ -164,17 +164,20 @@ class Conditioner(nn.Module):
     """Reads one half of a map, says how the other is to change.
 
     Args:
-        channels: of the input and of the output. The output begins as 0.
+        channels: of the map.
         map_size: height and width of the map.
         size: of the network.
         context: channels of a context; 0 = none.
+        start: what the output begins as at every position, **(D,)**.
     """
 
-    def __init__(self, channels: tuple[int, int], map_size: tuple[int, int], size: CouplingSize, context: int) -> None:
+    def __init__(
+        self, channels: int, map_size: tuple[int, int], size: CouplingSize, context: int, start: Float[Tensor, " d"]
+    ) -> None:
         super().__init__()
-        self.first = NormedConv(channels[0], size.width, 3)
+        self.first = NormedConv(channels, size.width, 3)
         self.blocks = nn.ModuleList(Block(map_size, size, context) for _ in range(size.blocks))
-        self.last = NormedConv(size.width, channels[1], 3, gain=0.0)
+        self.last = NormedConv(size.width, len(start), 3, start)
 
     def forward(self, x: Float[Tensor, "b c h w"], context: Tensor | None) -> Float[Tensor, "b d h w"]:
         """Parameters, **(B, C, H, W) -> (B, D, H, W)**, in the precision of autocast."""
