@@ -11,6 +11,7 @@ from tiny import (
     classed,
     clips,
     convnet,
+    coop_flow,
     coop_vaebm,
     coopnets,
     cycle_coopnets,
@@ -19,6 +20,7 @@ from tiny import (
     images,
     labelled,
     labelled_coopnets,
+    normalizing_flow,
     pairs,
     sequence_cycle,
     translating_coopnets,
@@ -83,6 +85,7 @@ IMAGE_TASKS = {
 IMAGE = (images, IMAGE_TASKS, {"samples": (COUNT, *SHAPE), "energy": (COUNT,)})
 DRAFTED = {"drafts": (COUNT, *SHAPE), "samples": (COUNT, *SHAPE), "energy": (COUNT,)}
 ENCODED = {**IMAGE_TASKS, "encode": (lambda model, x: model.encode(x), (COUNT, 4))}
+LIKELIHOOD = {"log_prob": (lambda model, x: model.log_prob(x), (COUNT,))}
 CONDITIONAL_TASKS = {
     "sample": (lambda model, x: model.sample(5, label=1), (5, *SHAPE)),
     "predict": (lambda model, x: torch.stack(model.predict(x[1], 3)), (2, COUNT, 3, *SHAPE)),
@@ -136,6 +139,13 @@ CASES = {
     "coopnets-persistent": Case(
         lambda: coopnets(chains=Persistent(size=16, refresh=0.2), sample_steps=7), images, IMAGE_TASKS, DRAFTED
     ),
+    "coop_flow": Case(coop_flow, images, {**IMAGE_TASKS, **LIKELIHOOD}, DRAFTED),
+    "coop_flow-persistent": Case(
+        lambda: coop_flow(chains=Persistent(size=16, refresh=0.2), sample_steps=4, data_noise=0.05, penalty=0.1),
+        images,
+        {**IMAGE_TASKS, **LIKELIHOOD},
+        DRAFTED,
+    ),
     "coop_vaebm": Case(coop_vaebm, images, ENCODED, DRAFTED),
     "conditional_coopnets-labels": Case(
         labelled_coopnets, classed, CONDITIONAL_TASKS, {**DRAFTED, "condition": (COUNT,)}
@@ -175,4 +185,11 @@ CASES = {
     "generative_convnet-fitted_noise": Case(lambda: convnet(noise=fitted()), *IMAGE),
     "generative_convnet-reference": Case(lambda: convnet(energy=GaussianReference(energy(), 0.5)), *IMAGE),
     "generative_convnet-penalty": Case(lambda: convnet(data_noise=0.05, penalty=0.1, sample_steps=7), *IMAGE),
+    "normalizing_flow": Case(
+        normalizing_flow,
+        images,
+        {**{name: IMAGE_TASKS[name] for name in ("sample", "energy")}, **LIKELIHOOD},
+        {"samples": (COUNT, *SHAPE), "energy": (COUNT,)},
+        energies=(),
+    ),
 }

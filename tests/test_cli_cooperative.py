@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import SHAPE, coop_vaebm, coopnets, images, labelled_coopnets, pairs, translating_coopnets
+from tiny import (
+    SHAPE,
+    coop_flow,
+    coop_vaebm,
+    coopnets,
+    images,
+    labelled_coopnets,
+    normalizing_flow,
+    pairs,
+    translating_coopnets,
+)
 from zoo_helpers import done, draw, picture, refused, zoo
 
 import ebm_zoo.models
@@ -86,6 +96,24 @@ def test_latent_vectors_are_written_by_name():
     np.testing.assert_allclose(found, model.encode(images(3)).numpy(), rtol=1e-5)
 
 
+def test_likelihoods_are_written_by_image():
+    save_pretrained(model := coop_flow().eval(), "flows")
+    np.save("x.npy", images(3).numpy())
+    done("apply", "flows", "log_prob", "--input", "x.npy", "--seed", 4, "--out", "values.csv")
+    with Path("values.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["image", "log_prob"]
+    torch.manual_seed(4)
+    np.testing.assert_allclose(np.array([float(row[1]) for row in rows]), model.log_prob(images(3)).numpy(), rtol=1e-5)
+
+
+def test_a_flow_alone_draws_in_one_pass():
+    save_pretrained(model := normalizing_flow().eval(), "flow")
+    done("sample", "flow", "--n", 3, "--out", "x.npy")
+    assert np.array_equal(np.load("x.npy"), model.sample(3, **seeded()).numpy())
+    refused("sample", "flow", "--n", 3, "--steps", 2, "--out", "y.npy", says=("cannot take 2 steps",))
+
+
 @pytest.mark.parametrize("task", ["inpaint", "reconstruct", "interpolate"])
 def test_image_tasks_of_a_cooperative_model(task):
     save_pretrained(coopnets().eval(), "coopnets")
@@ -113,7 +141,7 @@ def test_what_does_not_fit_is_refused(labelled, translating):
     refused("apply", "translating", "energy", *energy, "--condition", "three.npy", says=("3 conditions for 4 images",))
 
 
-@pytest.mark.parametrize("model", ["CoopNets", "ConditionalCoopNets", "CoopVAEBM"])
+@pytest.mark.parametrize("model", ["CoopFlow", "CoopNets", "ConditionalCoopNets", "CoopVAEBM", "NormalizingFlow"])
 def test_help_explains_every_argument(model):
     result = zoo("fit", "--model.help", f"ebm_zoo.models.{model}")
     assert result.code == 0

@@ -20,6 +20,9 @@ from ebm_zoo.networks import (
     ConvGenerator,
     ConvGRUPredictor,
     CoopNetsGenerator,
+    CouplingSize,
+    Dequantisation,
+    FlowPlusPlus,
     GaussianReference,
     LabelledEnergy,
     LabelledGenerator,
@@ -36,6 +39,8 @@ from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform
 from ebm_zoo.space import Classes, Space
 
+SIZE = CouplingSize(4, blocks=1, components=3, heads=2, drop=0.5)
+FILLED = Dequantisation((1, 4, 4), couplings=1, size=SIZE, context=2, squeezes=1)
 # Every argument has another value than its default.
 OBJECTS = [
     Space((3, 4, 5), 0.0, 2.0),
@@ -65,9 +70,12 @@ OBJECTS = [
     ResNetTranslator(1, width=4, blocks=2, drop=0.5, keep=0.25),
     WarpedTranslator(ResNetTranslator(1, width=4), scale=1.5),
     ConvGRUPredictor(1, width=4, kernel=3),
+    SIZE,
+    FILLED,
+    FlowPlusPlus((1, 4, 4), ((0, 1), (1, 0)), SIZE, FILLED),
     *(getattr(nn, name)() for name in sorted(TORCH_CLASSES)),
 ]
-VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width"}
+VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width", "scales"}
 
 
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)

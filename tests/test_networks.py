@@ -39,12 +39,6 @@ UNET_COUNT = (
     + (9 * (4 + 4) * 4 + 4)
     + (9 * (4 + 1) * 3 + 3)
 )
-# The first convolution, three blocks of three, and the last.
-RESIDUAL_COUNT = (
-    (9 * 3 * 128 + 128)
-    + sum(9 * a * a + a + 2 * (9 * a * b + b) for a, b in ((128, 256), (256, 512), (512, 1024)))
-    + (16 * 1024 * 100 + 100)
-)
 SCENE = Path(__file__).parents[1] / "zoo_configs" / "coopnets" / "paper_scene.yaml"
 SMALL = {
     "conv": (energy, (1, 8, 8)),
@@ -71,7 +65,7 @@ def scores(network: ConvEnergy, x: torch.Tensor) -> torch.Tensor:
     (TextureEnergy(3), 275_965),
     (ObjectEnergy(3), OBJECT_COUNT),
     (ShortRunEnergy(3, 64), 2_763_393),
-    (ResidualEnergy(3, (128, 256, 512, 1024), (100, 4)), RESIDUAL_COUNT),
+    (ResidualEnergy(3, (128, 256, 512, 1024), (100, 4)), 17_129_444),
     (ConvEnergy(1, ((2, 3, 1, 1), (1, 8, 1, 0))), (9 * 2 + 2) + (64 * 2 + 1)),
     (CoopNetsGenerator(), 5_127_683),
     (ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (16 * 4 * 6 + 6 + 12) + (16 * 6 * 3 + 3)),

@@ -3,6 +3,7 @@
 import datetime
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -398,13 +399,35 @@ def two_domains(data: dict, shape: tuple[int, ...], root: Path) -> list[str]:
 
 
 def few_steps(config: dict) -> list[str]:
-    """Options for chains of two steps."""
+    """Options for chains of two steps and small flows."""
     options = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
     if "sampler" in config["model"]["init_args"]:
         options.append("--model.init_args.sampler.init_args.steps=2")
     if "sample_steps" in config["model"]["init_args"]:
         options.append("--model.init_args.sample_steps=2")
+    for name, network in config["model"]["init_args"].items():
+        kind = network.get("class_path", "") if isinstance(network, dict) else ""
+        if kind.endswith("FlowPlusPlus"):
+            for part in ("size", "dequantiser.init_args.size"):
+                options += [f"--model.init_args.{name}.init_args.{part}.{each}" for each in ("width=8", "blocks=1")]
+        if kind.endswith("ResidualEnergy"):
+            options.append(f"--model.init_args.{name}.init_args.widths=[4, 4, 4, 4]")
     return options
+
+
+def trained_before(config: dict, data: list[str], monkeypatch) -> None:
+    """Train the model that an experiment starts from, unless it ships; one in a catalog is found by its name."""
+    for callback in config["trainer"]["callbacks"]:
+        if not callback["class_path"].endswith("InitialWeights") or callback["init_args"]["source"] in catalog():
+            continue
+        name = callback["init_args"]["source"].removeprefix("runs/").partition("/version_0/")[0]
+        smaller = few_steps(yaml.safe_load(config_path(name).read_text()))
+        done("fit", "--config", name, *data, *smaller, "--trainer.max_steps=1", "--checkpoint.every_n_epochs=1")
+        if name == callback["init_args"]["source"]:
+            done("export", "--ckpt_path", f"runs/{name}/version_0/checkpoints/last.ckpt", "--out", "exported")
+            monkeypatch.setenv("EBM_ZOO_CATALOG", "catalog.yaml")
+            done("register", "exported", "--name", name)
+            shutil.rmtree("runs")
 
 
 def built_model(path: Path, tmp_path, monkeypatch):
@@ -430,9 +453,11 @@ def test_every_experiment_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_ZOO_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load(path.read_text())
-    options = [*tiny_data(config, tmp_path / "data"), *few_steps(config)]
+    data = tiny_data(config, tmp_path / "data")
+    trained_before(config, data, monkeypatch)
+    options = [*data, *few_steps(config)]
     done("fit", "--config", path, *options, "--trainer.max_steps=2", "--checkpoint.every_n_epochs=1")
-    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    (checkpoint,) = (tmp_path / "runs" / path.parent.name / path.stem).rglob("last.ckpt")
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
     done("test", "--config", path, *options, "--ckpt_path", checkpoint, "--trainer.limit_test_batches=2")
 

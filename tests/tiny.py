@@ -9,10 +9,12 @@ from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
 from ebm_zoo.models import (
     ConditionalCoopNets,
+    CoopFlow,
     CoopNets,
     CoopVAEBM,
     CycleCoopNets,
     GenerativeConvNet,
+    NormalizingFlow,
     SequenceCycleCoopNets,
 )
 from ebm_zoo.networks import (
@@ -20,6 +22,9 @@ from ebm_zoo.networks import (
     ConvEnergy,
     ConvGenerator,
     ConvGRUPredictor,
+    CouplingSize,
+    Dequantisation,
+    FlowPlusPlus,
     LabelledEnergy,
     LabelledGenerator,
     PairedEnergy,
@@ -64,6 +69,17 @@ def generator(latent_dim: int = 4) -> ConvGenerator:
     return ConvGenerator(latent_dim, ((8, 4, 1, 0), (1, 4, 2, 1)), groups=2)
 
 
+def flow() -> FlowPlusPlus:
+    """A flow that has begun, and is no longer the identity."""
+    size = CouplingSize(4, 1, 2, heads=2)
+    network = FlowPlusPlus(SHAPE, ((0, 1), (1, 0)), size, Dequantisation(SHAPE, 1, size, context=2, squeezes=1))
+    network.initialise(images(64))
+    for name, parameter in network.named_parameters():
+        if ".last." in name:
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
 def convnet(**arguments: Any) -> GenerativeConvNet:
     """A GenerativeConvNet of a thousand parameters; arguments replace its defaults."""
     defaults: dict[str, Any] = {
@@ -92,6 +108,24 @@ def coopnets(**arguments: Any) -> CoopNets:
         "chains": ShortRun(),
     }
     return CoopNets(**{**defaults, **arguments})
+
+
+def normalizing_flow(**arguments: Any) -> NormalizingFlow:
+    """A flow alone; arguments replace its defaults."""
+    return NormalizingFlow(**{"flow": flow(), "space": Space(SHAPE), "optim": {"flow": Adam(lr=1e-2)}, **arguments})
+
+
+def coop_flow(**arguments: Any) -> CoopFlow:
+    """CoopFlow; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "energy": energy(),
+        "generator": flow(),
+        "space": Space(SHAPE),
+        "sampler": Langevin(steps=3, step_size=0.5, noise_scale=0.0, clamp=(-1.0, 1.0), max_move=0.1),
+        "optim": COOPERATION,
+        "chains": ShortRun(),
+    }
+    return CoopFlow(**{**defaults, **arguments})
 
 
 def coop_vaebm(**arguments: Any) -> CoopVAEBM:

@@ -6,12 +6,14 @@ from ebm_zoo.callbacks.guard import DivergenceGuard
 from ebm_zoo.callbacks.pictures import Pictures, picture_grid, run_folder
 from ebm_zoo.callbacks.scores import AnomalyScore, GenerationScores
 from ebm_zoo.callbacks.translation import TranslatedClips, TranslationPictures, TranslationScores, write_gif
+from ebm_zoo.callbacks.weights import InitialWeights
 
 __all__ = [
     "AnomalyScore",
     "Compile",
     "DivergenceGuard",
     "GenerationScores",
+    "InitialWeights",
     "LabelScores",
     "PairedScores",
     "Pictures",

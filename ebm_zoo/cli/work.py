@@ -22,7 +22,7 @@ from ebm_zoo.zoo import from_pretrained
 BATCH = 100
 IMAGES = (".png", ".npy", ".npz")
 # Tasks that answer with numbers.
-VALUES = ("energy", "classify", "encode")
+VALUES = ("energy", "log_prob", "classify", "encode")
 KINDS = {"translate": (*IMAGES, ".gif")}
 
 

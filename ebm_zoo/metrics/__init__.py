@@ -8,6 +8,7 @@ from ebm_zoo.metrics.distances import (
 )
 from ebm_zoo.metrics.features import GreyClassifier, Inception
 from ebm_zoo.metrics.generation import GenerationMetrics
+from ebm_zoo.metrics.likelihood import bits_per_dimension
 from ebm_zoo.metrics.shipped import DigitsClassifier, FashionClassifier, MnistClassifier, Pixels, UspsClassifier
 from ebm_zoo.metrics.squeezenet import SqueezeNet
 
@@ -21,6 +22,7 @@ __all__ = [
     "Pixels",
     "SqueezeNet",
     "UspsClassifier",
+    "bits_per_dimension",
     "frechet_distance",
     "kernel_distance",
     "nearest_distance",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.losses import maximum_likelihood
 from ebm_zoo.models.base import EnergyModel, without_batch_norm
+from ebm_zoo.models.latent import start_of_run
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains, Hook, Langevin, Noise, Sampler
 from ebm_zoo.space import Space
@@ -146,17 +147,9 @@ class GenerativeConvNet(EnergyModel):
             The papers begin the search at random noise; here it begins at the images. Where a state is clamped no
             gradient passes, and from noise or from p0's mean some searches ended at an image of another class.
         """
-        run = self._short_run()
-        with torch.inference_mode(False), torch.enable_grad():
-            x = self.space.check(x).clone()
-            z = x.clone().requires_grad_()
-            optimizer = torch.optim.Adam([z], lr=lr)
-            for k in range(iterations):
-                (z.grad,) = torch.autograd.grad((x - run(self.energy, z)).square().sum(), z)
-                optimizer.step()
-                if progress is not None:
-                    progress(k + 1)
-        return z.detach()
+        run = partial(self._short_run(), self.energy)
+        known = torch.ones_like(self.space.check(x))
+        return start_of_run(run, x, known, x, iterations=iterations, lr=lr, progress=progress)
 
     def reconstruct(self, x: Tensor, **settings: Any) -> Tensor:
         """Rebuild images through the short run: M(argmin_z ‖x − M(z)‖²), **(B, C, H, W)** -> the same.

@@ -1,6 +1,8 @@
 """Energies and generators, by modality."""
 
 from ebm_zoo.networks.conditional import LabelledEnergy, PairedEnergy
+from ebm_zoo.networks.flow import Dequantisation, FlowPlusPlus
+from ebm_zoo.networks.flow_conditioner import CouplingSize
 from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, LabelledGenerator
 from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
 from ebm_zoo.networks.recurrent import ConvGRUPredictor
@@ -14,6 +16,9 @@ __all__ = [
     "ConvGRUPredictor",
     "ConvGenerator",
     "CoopNetsGenerator",
+    "CouplingSize",
+    "Dequantisation",
+    "FlowPlusPlus",
     "GaussianReference",
     "LabelledEnergy",
     "LabelledGenerator",
