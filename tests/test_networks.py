@@ -16,6 +16,7 @@ from ebm_zoo.networks import (
     ConvGenerator,
     ConvGRUPredictor,
     CoopNetsGenerator,
+    DoublingGenerator,
     GaussianReference,
     LabelledEnergy,
     LabelledGenerator,
@@ -71,6 +72,7 @@ def scores(network: ConvEnergy, x: torch.Tensor) -> torch.Tensor:
     (ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (16 * 4 * 6 + 6 + 12) + (16 * 6 * 3 + 3)),
     (LabelledEnergy(ConvEnergy(3, ((1, 8, 1, 0),)), 5, 8, channels=2), 5 * 2 * 64 + 64 * 3 + 1),
     (UNetGenerator((1, 3), (4, 6), latent_dim=5, groups=2), UNET_COUNT),
+    (DoublingGenerator(5, (4, 6), 3, 2), (16 * 5 * 4 + 4 + 8) + (9 * 4 * 6 + 6 + 12) + (9 * 6 * 3 + 3)),
 ])  # fmt: skip
 def test_parameter_count(network, count):
     assert sum(p.numel() for p in network.parameters()) == count
@@ -238,6 +240,7 @@ GENERATORS = {
     "groups": (lambda: ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (), (3, 8, 8)),
     "odd": (lambda: ConvGenerator(4, ((6, 4, 1, 0), (1, 3, 2, 1, 1), (1, 3, 2, 1))), (), (1, 15, 15)),
     "labels": (lambda: LabelledGenerator(generator(7), classes=3), (labels,), (1, 8, 8)),
+    "doubling": (lambda: DoublingGenerator(4, (4, 6, 8), channels=2, groups=2), (), (2, 16, 16)),
     "unet": (lambda: UNetGenerator((1, 3), (4, 6, 8), latent_dim=4, groups=2), (questions,), (3, 8, 16)),
 }
 made = pytest.mark.parametrize(("make", "conditions", "shape"), GENERATORS.values(), ids=GENERATORS.keys())
@@ -278,6 +281,16 @@ def test_generator_is_its_formula():
     normal = (maps - maps.mean(2, keepdim=True)) / (maps.var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()
     hidden = nn.functional.silu(normal.view(5, 6, 4, 4))
     torch.testing.assert_close(network(latent), last(hidden).tanh(), rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_are_repeated_not_interleaved():
+    network = DoublingGenerator(2, (2, 4), channels=1, groups=1)
+    block, seen = network.blocks[0], []
+    block[1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    network(torch.randn(3, 2))
+    (twice,) = seen
+    assert twice.shape == (3, 2, 8, 8)
+    torch.testing.assert_close(twice, twice[:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 def test_the_label_is_appended_to_the_latent_vector():
@@ -325,6 +338,8 @@ ROWS = ((6, 4, 1, 0), (1, 4, 2, 1))
         (lambda: LabelledGenerator(generator(7), 7), "7 latent entries leaves none beside 7 classes"),
         (lambda: LabelledGenerator(generator(7), 0), "0 classes"),
         (lambda: UNetGenerator((1, 1), (8,), 2), "two or more widths"),
+        (lambda: DoublingGenerator(2, ()), "needs latent entries, channels, and widths"),
+        (lambda: DoublingGenerator(2, (8, 12)), r"multiples of groups \(8\), not 2, 3 and \[8, 12\]"),
         (lambda: UNetGenerator((1, 1), (8, 12), 2), r"multiples of groups \(8\), not \[8, 12\]"),
         (lambda: UNetGenerator((1, 1), (8, 8), 2, groups=0), "multiples of groups"),
         (lambda: UNetGenerator((1, 1), (8, 8), 0), "1 or more latent entries, not 0"),

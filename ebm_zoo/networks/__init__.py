@@ -3,7 +3,7 @@
 from ebm_zoo.networks.conditional import LabelledEnergy, PairedEnergy
 from ebm_zoo.networks.flow import Dequantisation, FlowPlusPlus
 from ebm_zoo.networks.flow_conditioner import CouplingSize
-from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, LabelledGenerator
+from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, DoublingGenerator, LabelledGenerator
 from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
 from ebm_zoo.networks.recurrent import ConvGRUPredictor
 from ebm_zoo.networks.reference import GaussianReference
@@ -18,6 +18,7 @@ __all__ = [
     "CoopNetsGenerator",
     "CouplingSize",
     "Dequantisation",
+    "DoublingGenerator",
     "FlowPlusPlus",
     "GaussianReference",
     "LabelledEnergy",

@@ -1,5 +1,7 @@
 """Generators of images: a latent vector to an image, in one pass."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -116,3 +118,53 @@ class LabelledGenerator(nn.Module):
     def forward(self, latent: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
         """Images of classes, **(B, d), (B,) -> (B, C, H, W)**."""
         return self.network(torch.cat([latent, nn.functional.one_hot(labels.long(), self.classes).to(latent.dtype)], 1))
+
+
+class DoublingGenerator(nn.Module):
+    """A latent vector becomes a map of 4×4; pixels are repeated and convolved until it is an image.
+
+        h_0 = act(norm(W_0 z)), 4×4;    h_l = act(norm(W_l * twice(h_{l−1})));    g(z) = tanh(V * h_L)
+
+    Transposed convolutions with a stride draw a grid of its period into smooth pictures; repeated pixels do not.
+
+    Args:
+        latent_dim: d, entries of z.
+        widths: filters of 4×4, 8×8, and so on; the last are those of the image's size.
+        channels: colour channels C of the images.
+        groups: channels are normalised in this many groups per image.
+
+    Raises:
+        ConfigError: if there is no width, one is no multiple of the groups, or a size is below 1.
+
+    References:
+        Odena, Dumoulin, Olah. Deconvolution and Checkerboard Artifacts. 2016. https://doi.org/10.23915/distill.00003
+    """
+
+    def __init__(self, latent_dim: int, widths: tuple[int, ...], channels: int = 3, groups: int = 8) -> None:
+        super().__init__()
+        if not widths or min(latent_dim, channels, groups, *widths) < 1 or any(width % groups for width in widths):
+            raise ConfigError(
+                f"A generator needs latent entries, channels, and widths that are multiples of groups ({groups}), not "
+                f"{latent_dim}, {channels} and {list(widths)}."
+            )
+        self.latent_dim, self.widths, self.channels, self.groups = latent_dim, tuple(widths), channels, groups
+        self.first = nn.Sequential(
+            nn.ConvTranspose2d(latent_dim, widths[0], 4), nn.GroupNorm(groups, widths[0]), nn.SiLU()
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*doubled(a, b), nn.GroupNorm(groups, b), nn.SiLU()) for a, b in pairwise(widths)
+        )
+        self.last = nn.Conv2d(widths[-1], channels, 3, 1, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, latent: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        """Images from latent vectors, **(B, d) -> (B, C, H, W)** in [−1, 1]."""
+        x = self.first(latent[:, :, None, None])
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x).float().tanh()
+
+
+def doubled(before: int, after: int) -> tuple[nn.Module, nn.Module]:
+    """Layers that repeat every pixel 2×2 and convolve, **(B, before, H, W) -> (B, after, 2H, 2W)**."""
+    return nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, 1, 1)

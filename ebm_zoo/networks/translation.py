@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ebm_zoo.errors import ConfigError
+from ebm_zoo.networks.generators import doubled
 
 
 class UNetGenerator(nn.Module):
@@ -52,11 +53,11 @@ class UNetGenerator(nn.Module):
         )
         rising = widths[::-1]
         self.up = nn.ModuleList(
-            nn.Sequential(*_doubled(a + extra, b), nn.GroupNorm(groups, b), nn.SiLU(), nn.Dropout2d(drop))
+            nn.Sequential(*doubled(a + extra, b), nn.GroupNorm(groups, b), nn.SiLU(), nn.Dropout2d(drop))
             for a, b, extra in zip(rising, rising[1:], (latent_dim, *rising[1:]), strict=False)
         )
         self.last = nn.Sequential(
-            nn.Sequential(*_doubled(2 * widths[0], widths[0])),
+            nn.Sequential(*doubled(2 * widths[0], widths[0])),
             nn.SiLU(),
             nn.Conv2d(widths[0] + channels[0], channels[1], 3, 1, 1),
         )
@@ -195,7 +196,3 @@ class WarpedTranslator(nn.Module):
             grid = nn.functional.affine_grid(matrix.expand(len(x), -1, -1), list(x.shape), align_corners=False)
             warped = nn.functional.grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
         return self.network(warped)
-
-
-def _doubled(before: int, after: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, 1, 1)
