@@ -417,7 +417,7 @@ def few_steps(config: dict) -> list[str]:
 
 def trained_before(config: dict, data: list[str], monkeypatch) -> None:
     """Train the model that an experiment starts from, unless it ships; one in a catalog is found by its name."""
-    for callback in config["trainer"]["callbacks"]:
+    for callback in config["trainer"].get("callbacks", []):
         if not callback["class_path"].endswith("InitialWeights") or callback["init_args"]["source"] in catalog():
             continue
         name = callback["init_args"]["source"].removeprefix("runs/").partition("/version_0/")[0]
