@@ -113,7 +113,9 @@ def test_what_does_not_fit_is_refused(labelled, translating):
     refused("apply", "translating", "energy", *energy, "--condition", "three.npy", says=("3 conditions for 4 images",))
 
 
-@pytest.mark.parametrize("model", ["CoopNets", "ConditionalCoopNets", "CoopVAEBM"])
+@pytest.mark.parametrize(
+    "model", ["CoopNets", "ConditionalCoopNets", "CoopVAEBM", "CycleCoopNets", "SequenceCycleCoopNets"]
+)
 def test_help_explains_every_argument(model):
     result = zoo("fit", "--model.help", f"ebm_zoo.models.{model}")
     assert result.code == 0
