@@ -141,7 +141,10 @@ def test_what_does_not_fit_is_refused(labelled, translating):
     refused("apply", "translating", "energy", *energy, "--condition", "three.npy", says=("3 conditions for 4 images",))
 
 
-@pytest.mark.parametrize("model", ["CoopFlow", "CoopNets", "ConditionalCoopNets", "CoopVAEBM", "NormalizingFlow"])
+MODELS = ["CoopFlow", "CoopNets", "ConditionalCoopNets", "CoopVAEBM", "CycleCoopNets", "NormalizingFlow"]
+
+
+@pytest.mark.parametrize("model", [*MODELS, "SequenceCycleCoopNets"])
 def test_help_explains_every_argument(model):
     result = zoo("fit", "--model.help", f"ebm_zoo.models.{model}")
     assert result.code == 0
