@@ -37,7 +37,7 @@ class FlowTasks:
         model: Any = self
         batches, count = [], 0
         for batch in model.trainer.datamodule.train_dataloader():
-            batches.append(model.observed(batch)[0].to(model.device))
+            batches.append(model.space.check(model.observed(batch)[0]).to(model.device))
             count += len(batches[-1])
             if count >= INITIAL:
                 break

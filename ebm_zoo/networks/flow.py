@@ -28,7 +28,7 @@ class Dequantisation(nn.Module):
     Args:
         shape: (C, H, W) of the images.
         couplings: how many couplings.
-        size: of each.
+        size: of each; its blocks, 1 or more, are what sees the image.
         context: channels of the map of the image that they see.
         squeezes: how often 2×2 pixels are stacked as channels first, which saves work; 0 in the paper.
 
@@ -44,10 +44,9 @@ class Dequantisation(nn.Module):
         self, shape: tuple[int, int, int], couplings: int, size: CouplingSize, context: int, squeezes: int = 0
     ) -> None:
         super().__init__()
-        if couplings < 1 or context < 1 or squeezes < 0:
-            raise ConfigError(
-                f"Dequantisation needs couplings, context >= 1, squeezes >= 0, not {couplings}, {context}, {squeezes}."
-            )
+        if couplings < 1 or context < 1 or squeezes < 0 or size.blocks < 1:
+            given = f"{couplings}, {context}, {size.blocks}, {squeezes}"
+            raise ConfigError(f"Dequantisation needs couplings, context, blocks >= 1, squeezes >= 0, not {given}.")
         self.shape, self.couplings, self.size = tuple(shape), couplings, size
         self.context, self.squeezes = context, squeezes
         (c, h, w), side = self.shape, 2**squeezes
