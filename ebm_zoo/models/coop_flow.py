@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError
 from ebm_zoo.models.cooperative import Cooperative
 from ebm_zoo.models.flow import FlowTasks, require_flow
-from ebm_zoo.models.latent import LatentTasks, nearest, start_of_run
+from ebm_zoo.models.latent import LatentTasks, posterior_mode, start_of_run
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains, Langevin, Sampler
 from ebm_zoo.space import Space
 
 CANDIDATES = 64
-"""Drafts among which inpainting looks for the one to begin with."""
+"""Drafts among which `infer` looks for the one to begin with."""
+SIGMA = 0.3
+"""Standard deviation that `infer` allows between known pixels and those of a draft."""
 
 
 class CoopFlow(FlowTasks, LatentTasks, Cooperative):
@@ -25,8 +27,9 @@ class CoopFlow(FlowTasks, LatentTasks, Cooperative):
         ∇_E = mean ∇E(x) − mean ∇E(x̃);    ∇_g = −mean ∇ log q(x̃)
 
     The flow learns the revised images by maximum likelihood, so it needs no latent vector of theirs. Both flows
-    together are one deterministic map of z, which `reconstruct` inverts. The paper's variants are numbers: "Pre"
-    starts from a flow trained alone (`NormalizingFlow`, `ebm_zoo.callbacks.InitialWeights`), "Long" has more steps.
+    together are one deterministic map of z, which `reconstruct` and `interpolate` invert. The paper's variants are
+    numbers: "Pre" starts from a flow trained alone (`NormalizingFlow`, `ebm_zoo.callbacks.InitialWeights`), "Long"
+    has more steps.
 
     Args:
         energy: E, **(B, C, H, W) -> (B,)**, low = likely.
@@ -48,8 +51,8 @@ class CoopFlow(FlowTasks, LatentTasks, Cooperative):
 
     Notes:
         The official code initialises the flow's normalisations with running means over 200 batches, here one pass
-        over 512 training images does it. It begins the search of `reconstruct` at a draft; here it begins at the
-        image, which is the draft of a known z because the flow is invertible.
+        over 512 training images does it. It begins `invert` at a draft; here it begins at the image, which is the
+        draft of a known z because the flow is invertible.
     """
 
     tasks = ("sample", "energy", "log_prob", "inpaint", "interpolate", "reconstruct")
@@ -77,16 +80,20 @@ class CoopFlow(FlowTasks, LatentTasks, Cooperative):
         return {"generator": -self._flow.log_prob(revised.detach()).mean()}
 
     def infer(self, x: Tensor, known: Tensor, **settings: Any) -> Tensor:
-        """z of drafts x0 that the Langevin flow M turns into the images, argmin ‖m (x − M(x0))‖²; see `LatentTasks`.
+        """Most probable z of images of which a part is known, sought from the nearest draft; see `LatentTasks`."""
+        return posterior_mode(self.generator, x, known, self.latent(CANDIDATES), SIGMA, **settings)
 
-        The search begins at the images; unknown pixels begin as those of the nearest of some fresh drafts.
+    def invert(self, x: Tensor, **settings: Any) -> Tensor:
+        """Find the drafts that the Langevin flow M turns into images, argmin ‖x − M(x0)‖², **(B, *) -> (B, *)**.
+
+        Args:
+            x: images.
+            settings: iterations, lr and progress, as for `infer`.
         """
-        known = known.bool().expand_as(x)
-        drafts = self.propose(self.latent(CANDIDATES))
-        start = torch.where(known, x, drafts[nearest(drafts, x, known)])
         flow: Any = self.sampler
         run = partial(flow.unrolled, self.energy, steps=self.chain_length)
-        bounds = (self.space.low, self.space.high)
-        found = start_of_run(run, x, known, start, bounds=bounds, **settings)
-        with torch.no_grad():
-            return self._flow.latent_of(found)
+        return start_of_run(run, self.space.check(x), bounds=(self.space.low, self.space.high), **settings)
+
+    @torch.no_grad()
+    def _infer_all(self, x: Tensor, **settings: Any) -> Tensor:
+        return self._flow.latent_of(self.invert(x, **settings))

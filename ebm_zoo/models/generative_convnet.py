@@ -148,8 +148,7 @@ class GenerativeConvNet(EnergyModel):
             gradient passes, and from noise or from p0's mean some searches ended at an image of another class.
         """
         run = partial(self._short_run(), self.energy)
-        known = torch.ones_like(self.space.check(x))
-        return start_of_run(run, x, known, x, iterations=iterations, lr=lr, progress=progress)
+        return start_of_run(run, self.space.check(x), iterations=iterations, lr=lr, progress=progress)
 
     def reconstruct(self, x: Tensor, **settings: Any) -> Tensor:
         """Rebuild images through the short run: M(argmin_z ‖x − M(z)‖²), **(B, C, H, W)** -> the same.

@@ -56,9 +56,11 @@ def posterior_mode(
     with torch.inference_mode(False), torch.enable_grad():
         target, mask, candidates = (each.clone().float() for each in (x, known, candidates))
         mask = mask.expand_as(target)
+        pairs = zip(mask, target, strict=True)
         with torch.no_grad():
-            z = candidates[nearest(generator(candidates), target, mask)]
-        z.requires_grad_()
+            drafts = generator(candidates)
+            distance = torch.stack([squared_error(m * drafts, m * t.expand_as(drafts)) for m, t in pairs])
+        z = candidates[distance.argmin(1)].requires_grad_()
         optimizer = torch.optim.Adam([z], lr=lr)
         for k in range(iterations):
             misfit = squared_error(mask * generator(z), mask * target).sum() / (2 * sigma**2)
@@ -69,30 +71,20 @@ def posterior_mode(
     return z.detach()
 
 
-def nearest(drafts: Tensor, x: Tensor, known: Tensor) -> Tensor:
-    """Number of the draft that is nearest to each image where this is known, **(K, *), (B, *), (B, *) -> (B,)**."""
-    pairs = zip(known, x, strict=True)
-    return torch.stack([squared_error(m * drafts, m * t.expand_as(drafts)) for m, t in pairs]).argmin(1)
-
-
 def start_of_run(
     run: Callable[[Tensor], Tensor],
     x: Tensor,
-    known: Tensor,
-    start: Tensor,
     *,
     iterations: int = 100,
     lr: float = 0.05,
     bounds: tuple[float, float] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Start from which a differentiable run ends at images, argmin ‖m (x − M(z))‖², by Adam.
+    """Start from which a differentiable run ends at images, argmin ‖x − M(z)‖², by Adam from z = x.
 
     Args:
         run: M, **(B, *) -> (B, *)**.
         x: images, **(B, *)**.
-        known: mask m, broadcastable to ``x``, nonzero = known.
-        start: where the search begins, **(B, *)**.
         iterations: Adam steps; each differentiates through the whole run.
         lr: Adam's learning rate, in the units of the data.
         bounds: limits that the start is kept in.
@@ -102,10 +94,10 @@ def start_of_run(
         z, **(B, *)**.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x, known, z = x.clone(), known.clone().bool(), start.clone().requires_grad_()
+        x, z = x.clone(), x.clone().requires_grad_()
         optimizer = torch.optim.Adam([z], lr=lr)
         for k in range(iterations):
-            (z.grad,) = torch.autograd.grad(torch.where(known, x - run(z), 0.0).square().sum(), z)
+            (z.grad,) = torch.autograd.grad((x - run(z)).square().sum(), z)
             optimizer.step()
             if bounds is not None:
                 z.data.clamp_(*bounds)
