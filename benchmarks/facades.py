@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args(argv)
+    torch.manual_seed(options.seed)  # the order of the training photographs
     model, regression = from_pretrained(options.name), from_pretrained(options.regression)
     training, truth, questions = pairs(os.path.expandvars(options.source), model.space.shape[-1])
     drafts, solutions = answered(model, questions, options.seed)

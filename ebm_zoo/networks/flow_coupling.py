@@ -36,8 +36,7 @@ class Coupling(nn.Module):
     def __init__(self, channels: int, map_size: tuple[int, int], size: CouplingSize, context: int = 0) -> None:
         super().__init__()
         half, k = channels // 2, size.components
-        # Equal components would stay alike for long: apart, they learned a flow of clothing faster (0.2 bits per
-        # dimension ahead after 200 updates).
+        # Equal components would stay alike for long: apart, they learned a flow of clothing faster.
         start = torch.zeros(half, 2 + 3 * k)
         start[:, 2 + k : 2 + 2 * k] = torch.linspace(-2, 2, k + 2)[1:-1]
         self.components = k
