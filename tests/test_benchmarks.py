@@ -13,8 +13,9 @@ from tiny import energy, translating_coopnets
 from torch._dynamo.exc import BackendCompilerFailed
 from zoo_helpers import image_folder
 
-from benchmarks import facades, iteration
+from benchmarks import facades, iteration, reconstruction
 from benchmarks import langevin as benchmark
+from benchmarks.chain_length import test_images as first_images
 from ebm_zoo import save_pretrained
 from ebm_zoo.data.files import decode
 from ebm_zoo.metrics import Pixels
@@ -169,3 +170,15 @@ def test_facades_are_compared_with_their_baselines(tmp_path, monkeypatch, capsys
     error = (training.mean(0) - truth).abs().mean().item()
     assert found["mean photograph"][0] == pytest.approx(error, abs=1e-3)
     assert (tmp_path / "x.png").is_file()
+
+
+def test_reconstructions_are_compared_with_the_mean_image(capsys):
+    name, found = "generative_convnet/digits", []
+    for iterations in ("1", "8"):
+        reconstruction.main([name, "--n", "6", "--iterations", iterations])
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        found.append({row[0]: float(row[-1]) for row in rows})
+    few, many = found
+    images = first_images(name, 6)
+    assert many["reconstruction"] < few["reconstruction"]
+    assert few["mean"] == many["mean"] == pytest.approx((images - images.mean(0)).square().mean().item(), abs=1e-5)

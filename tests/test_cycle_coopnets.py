@@ -187,11 +187,15 @@ def test_translators_start_where_they_say():
     assert not torch.allclose(translator()(x), translator(keep=0.1)(x), atol=0.1)
     torch.testing.assert_close(WarpedTranslator(near)(x), 0.75 * x)
     # Enlarged twice, the middle of a picture fills it.
-    plain = torch.zeros(1, 1, 8, 8)
+    plain = torch.full((1, 1, 8, 8), -1.0)
     plain[..., 2:6, 2:6] = 0.5
-    grown, shrunk = (WarpedTranslator(ResNetTranslator(1, 4, keep=0.5), scale)(plain) for scale in (2.0, 0.5))
+    halved = ResNetTranslator(1, 4, keep=0.5)
+    grown, shrunk = (WarpedTranslator(halved, scale)(plain) for scale in (2.0, 0.5))
     assert torch.allclose(grown[..., 1:-1, 1:-1], torch.tensor(0.25))
-    assert (shrunk != 0).sum() == 4
+    assert (shrunk != -0.5).sum() == 4
+    # Reduced, a picture that is bright up to its border has darkness around it.
+    torch.testing.assert_close(WarpedTranslator(nn.Identity(), 0.5)(torch.ones(1, 1, 8, 8))[0, 0, 1], -torch.ones(8))
+    torch.testing.assert_close(WarpedTranslator(nn.Identity(), 0.5, outside=1.0)(plain)[0, 0, 1], torch.ones(8))
 
 
 def test_a_translator_learns_its_scale():

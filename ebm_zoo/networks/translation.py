@@ -171,20 +171,20 @@ class WarpedTranslator(nn.Module):
     Args:
         network: translator, **(B, C, H, W) -> (B, C, H, W)**.
         scale: exp(s) before learning, how much things are enlarged; t is 0 then.
+        outside: value around a picture, where it is reduced: −1 is black.
 
     Raises:
         ConfigError: unless the scale is above 0.
 
     Notes:
-        Not in the papers. Outside a picture its border goes on. From a scale of 1 learning hardly moves: each other
-        one blurs, which the cycle is against.
+        Not in the papers. From a scale of 1 learning hardly moves: each other one blurs, which the cycle is against.
     """
 
-    def __init__(self, network: nn.Module, scale: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, scale: float = 1.0, outside: float = -1.0) -> None:
         super().__init__()
         if not scale > 0:
             raise ConfigError(f"scale must be above 0, not {scale}.")
-        self.network, self.scale = network, scale
+        self.network, self.scale, self.outside = network, scale, outside
         self.log_scale = nn.Parameter(torch.full((2,), math.log(scale)))
         self.shift = nn.Parameter(torch.zeros(2))
 
@@ -194,5 +194,6 @@ class WarpedTranslator(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             matrix = torch.cat([(-self.log_scale).exp().diag(), self.shift[:, None]], 1)
             grid = nn.functional.affine_grid(matrix.expand(len(x), -1, -1), list(x.shape), align_corners=False)
-            warped = nn.functional.grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
+            # Zeros surround what is sampled.
+            warped = nn.functional.grid_sample(x.float() - self.outside, grid, align_corners=False) + self.outside
         return self.network(warped)
