@@ -120,7 +120,10 @@ class Persistent(Chains):
         self._taken = torch.randperm(self.size, device=x.device)[:count]
         chains = self.memory[self._taken]
         anew = torch.rand(count, device=x.device) < self.refresh
-        return torch.where(anew.view(-1, *[1] * (x.dim() - 1)), noise(chains), chains)
+        if anew.any():
+            # As many as begin anew: noise may be a generator's drafts, which cost a pass each.
+            chains[anew] = noise(chains[anew])
+        return chains
 
     def finish(self, x):
         """Put the chains back; see `Chains`."""
