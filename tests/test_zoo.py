@@ -421,7 +421,8 @@ def small_networks(config: dict) -> list[str]:
             for part in ("size", "dequantiser.init_args.size"):
                 options += [f"--model.init_args.{name}.init_args.{part}.{each}" for each in ("width=8", "blocks=1")]
         if kind.endswith("ResidualEnergy"):
-            options.append(f"--model.init_args.{name}.init_args.widths=[4, 4, 4, 4]")
+            widths = [4] * len(network["init_args"]["widths"])
+            options.append(f"--model.init_args.{name}.init_args.widths={widths}")
     return options
 
 
