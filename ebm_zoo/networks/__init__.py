@@ -8,6 +8,7 @@ from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortR
 from ebm_zoo.networks.recurrent import ConvGRUPredictor
 from ebm_zoo.networks.reference import GaussianReference
 from ebm_zoo.networks.residual import ResidualEnergy
+from ebm_zoo.networks.sequence import RecurrentOutput
 from ebm_zoo.networks.translation import ResNetTranslator, UNetGenerator, WarpedTranslator
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LabelledGenerator",
     "ObjectEnergy",
     "PairedEnergy",
+    "RecurrentOutput",
     "ResNetTranslator",
     "ResidualEnergy",
     "ShortRunEnergy",
