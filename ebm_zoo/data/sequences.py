@@ -135,7 +135,7 @@ class SequenceData(LightningDataModule, ABC):
         for number, tokens in lines:
             for token in tokens:
                 first.setdefault(token, number)
-        lacking = sorted(first.keys() - set(self.space.vocabulary), key=first.__getitem__)
+        lacking = [token for token in first if token not in self.space.vocabulary]
         if lacking:
             raise DataError(
                 f"{place}, line {first[lacking[0]]}: {lacking[0]!r} is not in the vocabulary. All that it lacks of "
