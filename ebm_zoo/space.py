@@ -1,4 +1,4 @@
-"""The space a model lives in: shape and range of one datum, or the classes it may belong to."""
+"""The space a model lives in: shape and range of one datum, or the tokens or classes it is made of."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ebm_zoo.errors import ConfigError, DataError
 
-__all__ = ["Classes", "Space"]
+__all__ = ["Classes", "Space", "TokenSpace"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,76 @@ class Space:
                 "rescale them first."
             )
         return x
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """The nearest data, **(B, *)**, of what a network drew, float32."""
+        return x.float().clamp(self.low, self.high)
+
+    def error(self, x: Tensor, y: Tensor) -> Tensor:
+        """Squared differences of two batches entry by entry, **(B, *), (B, *) -> (B, *)**."""
+        return (x.float() - y.float()).square()
+
+
+@dataclass(frozen=True)
+class TokenSpace:
+    """Sequences of one length of tokens 0 … vocabulary − 1; stands where `Space` stands for data of real numbers.
+
+    Args:
+        length: L, tokens of a sequence.
+        vocabulary: how many tokens there are.
+
+    Raises:
+        ConfigError: unless there are 1 or more tokens of 2 or more kinds.
+    """
+
+    length: int
+    vocabulary: int
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.vocabulary < 2:
+            raise ConfigError(f"A token space needs length >= 1 and a vocabulary of 2 or more, not {self}.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(L,)."""
+        return (self.length,)
+
+    @property
+    def low(self) -> float:
+        """The first token, 0."""
+        return 0.0
+
+    @property
+    def high(self) -> float:
+        """The last token."""
+        return self.vocabulary - 1.0
+
+    def check(self, x: Tensor) -> Tensor:
+        """Return token ids ``x``, **(B, L)**, or say why they do not belong here.
+
+        Raises:
+            DataError: for another shape or type, or a token out of range.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise DataError(
+                f"This model takes sequences of shape (B, {self.length}), not {tuple(x.shape)}: pad or cut them first."
+            )
+        if x.dtype != torch.long:
+            raise DataError(f"This model takes token ids, whole numbers of type torch.int64, not {x.dtype}.")
+        wrong = x[(x < 0) | (x >= self.vocabulary)]
+        if len(wrong):
+            raise DataError(
+                f"This model knows tokens 0 to {self.vocabulary - 1}, not {wrong[0].item()}: use its own vocabulary."
+            )
+        return x
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """Token ids as they are: a network draws no others."""
+        return x
+
+    def error(self, x: Tensor, y: Tensor) -> Tensor:
+        """1 where two batches have other tokens, else 0, **(B, L), (B, L) -> (B, L)**."""
+        return (x != y).float()
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,11 @@ from ebm_zoo.networks import (
     Dequantisation,
     DoublingGenerator,
     FlowPlusPlus,
+    GaussianOutput,
     GaussianReference,
     LabelledEnergy,
     LabelledGenerator,
+    LatentEnergy,
     ObjectEnergy,
     PairedEnergy,
     ResidualEnergy,
@@ -37,8 +39,8 @@ from ebm_zoo.networks import (
     WarpedTranslator,
 )
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform
-from ebm_zoo.space import Classes, Space
+from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform, WarmStart
+from ebm_zoo.space import Classes, Space, TokenSpace
 
 SIZE = CouplingSize(4, blocks=1, components=3, heads=2, drop=0.5)
 FILLED = Dequantisation((1, 4, 4), couplings=1, size=SIZE, context=2, squeezes=1)
@@ -46,12 +48,14 @@ FILLED = Dequantisation((1, 4, 4), couplings=1, size=SIZE, context=2, squeezes=1
 OBJECTS = [
     Space((3, 4, 5), 0.0, 2.0),
     Classes(3),
+    TokenSpace(length=5, vocabulary=7),
     Adam(lr=0.1, betas=(0.5, 0.9), clip=2.0, warmup=3, final=0.25),
     Langevin(3, (0.1, 0.2), (1.0, 0.0), (-2.0, 2.0), max_gradient=3.0, max_move=0.5),
     HMC(3, 0.1, leapfrog=4),
     ShortRun(count=5),
     FromData(),
     Persistent(size=7, refresh=0.5, count=3),
+    WarmStart(size=7),
     Uniform(0.0, 2.0),
     Gaussian(sigma=2.0, mean=1.0),
     FittedGaussian((1, 2, 3), rank=4, low=0.0, high=2.0),
@@ -63,6 +67,8 @@ OBJECTS = [
     ConvEncoder(2, ((4, 4, 1, 0),), nn.ReLU()),
     ConvGenerator(3, ((4, 4, 1, 0), (1, 4, 2, 1, 1)), groups=2, activation=nn.ReLU()),
     CoopNetsGenerator(3, channels=1),
+    LatentEnergy(3, widths=(4, 5), activation=nn.ReLU()),
+    GaussianOutput(ConvGenerator(3, ((1, 4, 1, 0),)), sigma=0.5),
     LabelledGenerator(ConvGenerator(5, ((1, 4, 1, 0),)), classes=2),
     LabelledEnergy(ConvEnergy(3, ((1, 4, 1, 0),)), classes=2, size=4, channels=2),
     PairedEnergy(ConvEnergy(2, ((1, 4, 1, 0),))),
