@@ -1,4 +1,4 @@
-"""The space a model lives in: shape and range of one datum, its vocabulary, or the classes it may belong to."""
+"""The space a model lives in: shape and range of one datum, or the tokens or classes it is made of."""
 
 import re
 from collections.abc import Sequence
@@ -67,6 +67,14 @@ class Space:
             )
         return x
 
+    def clamp(self, x: Tensor) -> Tensor:
+        """The nearest data, **(B, *)**, of what a network drew, float32."""
+        return x.float().clamp(self.low, self.high)
+
+    def error(self, x: Tensor, y: Tensor) -> Tensor:
+        """Squared differences of two batches entry by entry, **(B, *), (B, *) -> (B, *)**."""
+        return (x.float() - y.float()).square()
+
 
 @dataclass(frozen=True)
 class TokenSpace:
@@ -95,6 +103,16 @@ class TokenSpace:
     def shape(self) -> tuple[int, ...]:
         """Shape of one datum, (L,)."""
         return (self.length,)
+
+    @property
+    def low(self) -> float:
+        """The smallest entry, 0."""
+        return 0.0
+
+    @property
+    def high(self) -> float:
+        """The largest entry, that of the last token."""
+        return float(len(self.vocabulary))
 
     @property
     def size(self) -> int:

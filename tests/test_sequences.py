@@ -29,7 +29,7 @@ ROWS = torch.tensor(
         (int(a > 0), int(b > 0)) for a, b in itertools.pairwise(row)
     ]]
 )  # fmt: skip
-CHEMICAL = TokenSpace(40, tuple("C c O o N n ( ) = # - 1 2 Cl Br [nH] [N+] [O-]".split()))
+CHEMICAL = TokenSpace(40, (*"CcOoNn()=#-12", "Cl", "Br", "[nH]", "[N+]", "[O-]"))
 
 
 def decoder(**arguments) -> RecurrentOutput:

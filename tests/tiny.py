@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
 from ebm_zoo.models import (
+    AlternatingBackProp,
     ConditionalCoopNets,
     CoopFlow,
     CoopNets,
     CoopVAEBM,
     CycleCoopNets,
     GenerativeConvNet,
+    LatentEBM,
     NormalizingFlow,
     SequenceCycleCoopNets,
 )
@@ -25,14 +27,16 @@ from ebm_zoo.networks import (
     CouplingSize,
     Dequantisation,
     FlowPlusPlus,
+    GaussianOutput,
     LabelledEnergy,
     LabelledGenerator,
+    LatentEnergy,
     PairedEnergy,
     ResNetTranslator,
     UNetGenerator,
 )
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import Langevin, ShortRun, Uniform
+from ebm_zoo.samplers import Langevin, ShortRun, Uniform, WarmStart
 from ebm_zoo.space import Classes, Space
 
 SHAPE = (1, 8, 8)
@@ -210,6 +214,37 @@ def sequence_cycle(**arguments: Any) -> SequenceCycleCoopNets:
         "optim": {**TWO_DOMAINS, "predictor_a": Adam(lr=1e-2), "predictor_b": Adam(lr=1e-2)},
     }
     return SequenceCycleCoopNets(**{**defaults, **arguments})
+
+
+def latent_ebm(**arguments: Any) -> LatentEBM:
+    """LatentEBM of a thousand parameters; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "prior": LatentEnergy(4, (8,)),
+        "generator": GaussianOutput(generator()),
+        "space": Space(SHAPE),
+        "prior_langevin": Langevin(steps=3, step_size=0.4),
+        "posterior_langevin": Langevin(steps=4, step_size=0.1),
+        "optim": {"prior": Adam(lr=1e-2), "generator": Adam(lr=1e-2)},
+    }
+    return LatentEBM(**{**defaults, **arguments})
+
+
+def abp(**arguments: Any) -> AlternatingBackProp:
+    """AlternatingBackProp with chains for 64 data; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "generator": GaussianOutput(generator()),
+        "space": Space(SHAPE),
+        "posterior_langevin": Langevin(steps=4, step_size=0.1),
+        "optim": {"generator": Adam(lr=1e-2)},
+        "chains": WarmStart(64),
+    }
+    return AlternatingBackProp(**{**defaults, **arguments})
+
+
+def indexed(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random bars with holes, which entries are known, and the index of each."""
+    known = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(2)) < 0.7
+    return images(n) * known, known, torch.arange(n)
 
 
 def collate(items: list[Any]) -> Any:

@@ -31,9 +31,7 @@ def sample_sentences(model: Any, n: int, out: str | None, seed: int, steps: int 
     return _write(model.space.text(ids), path)
 
 
-def apply_sentences(
-    model: Any, task: str, input: str, out: str | None, n: int, steps: int | None, seed: int
-) -> int:
+def apply_sentences(model: Any, task: str, input: str, out: str | None, n: int, steps: int | None, seed: int) -> int:
     """Let a model of sentences answer for those of a file."""
     path = _place(out, TABLES if task in VALUES else TEXT)
     if task not in TASKS:

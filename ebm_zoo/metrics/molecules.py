@@ -63,7 +63,7 @@ def molecule_properties(smiles: Sequence[str]) -> Float[Tensor, "n 2"]:
         ConfigError: RDKit is not installed.
 
     References:
-        Bickerton, Paolini, Besnard, Muresan, Hopkins. Quantifying the Chemical Beauty of Drugs. 2012 (QED, from 0 to 1).
+        Bickerton, Paolini, Besnard, Muresan, Hopkins. Quantifying the Chemical Beauty of Drugs. 2012 (QED, 0 to 1).
         Wildman, Crippen. Prediction of Physicochemical Parameters by Atomic Contributions. 1999 (logP, the logarithm
         of how much more of it octanol takes up than water).
     """
@@ -84,4 +84,4 @@ def _rdkit(module: str) -> Any:
     try:
         return import_module(f"rdkit.{module}")
     except ImportError:
-        raise ConfigError("RDKit, which judges molecules, is not installed: `pip install ebm-zoo[molecules]`.") from None
+        raise ConfigError("RDKit, which reads molecules, is missing: `pip install ebm-zoo[molecules]`.") from None

@@ -97,7 +97,9 @@ class RecurrentOutput(nn.Module):
         if known is not None:
             known = known.expand_as(x)
             if (known[:, 1:] & ~known[:, :-1]).any():
-                raise DataError("Known tokens stand behind unknown ones: of a sentence only the beginning can be known.")
+                raise DataError(
+                    "Known tokens stand behind unknown ones: only the beginning of a sentence can be known."
+                )
             counted = counted & known[:, :-1]
         before = nn.functional.pad(x[:, :-2], (1, 0))
         if self.training and self.word_dropout:
