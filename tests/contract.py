@@ -9,6 +9,7 @@ import torch
 from tiny import (
     CLIP,
     SHAPE,
+    TOKENS,
     abp,
     classed,
     clips,
@@ -26,6 +27,8 @@ from tiny import (
     latent_ebm,
     normalizing_flow,
     pairs,
+    sentence_ebm,
+    sentences,
     sequence_cycle,
     translating_coopnets,
 )
@@ -133,6 +136,13 @@ LATENT_TASKS = {
     "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, steps=2), (2, 3, *SHAPE)),
     "reconstruct": (lambda model, x: model.reconstruct(x, steps=2), (COUNT, *SHAPE)),
 }
+SENTENCE_TASKS = {
+    **{name: LATENT_TASKS[name] for name in ("energy", "log_joint", "infer")},
+    "sample": (lambda model, x: model.sample(3), (3, *TOKENS.shape)),
+    "inpaint": (lambda model, x: model.inpaint(x, torch.arange(6) < 2), (COUNT, *TOKENS.shape)),
+    "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, steps=2), (2, 3, *TOKENS.shape)),
+    "reconstruct": (lambda model, x: model.reconstruct(x, steps=2), (COUNT, *TOKENS.shape)),
+}
 LATENT = {"samples": (COUNT, *SHAPE), "energy": (COUNT,)}
 
 
@@ -213,6 +223,13 @@ CASES = {
         indexed,
         of_images(LATENT_TASKS),
         LATENT,
+        energies=("prior", "generator"),
+    ),
+    "latent_ebm-sentences": Case(
+        sentence_ebm,
+        sentences,
+        SENTENCE_TASKS,
+        {"samples": (COUNT, *TOKENS.shape), "energy": (COUNT,)},
         energies=("prior", "generator"),
     ),
     "generative_convnet": Case(lambda: convnet(chains=ShortRun()), *IMAGE),

@@ -32,12 +32,13 @@ from ebm_zoo.networks import (
     LabelledGenerator,
     LatentEnergy,
     PairedEnergy,
+    RecurrentOutput,
     ResNetTranslator,
     UNetGenerator,
 )
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Langevin, ShortRun, Uniform, WarmStart
-from ebm_zoo.space import Classes, Space
+from ebm_zoo.space import Classes, Space, TokenSpace
 
 SHAPE = (1, 8, 8)
 
@@ -227,6 +228,23 @@ def latent_ebm(**arguments: Any) -> LatentEBM:
         "optim": {"prior": Adam(lr=1e-2), "generator": Adam(lr=1e-2)},
     }
     return LatentEBM(**{**defaults, **arguments})
+
+
+TOKENS = TokenSpace(6, ("a", "b", "c"))
+
+
+def sentences(n: int) -> Tensor:
+    """Random sentences of one to five tokens, the first tokens of which are the likeliest, **(n, 6)**."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 6, (n, 1), generator=draw)
+    tokens = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), 6 * n, True, generator=draw).view(n, 6) + 1
+    return tokens * (torch.arange(6) < lengths)
+
+
+def sentence_ebm(**arguments: Any) -> LatentEBM:
+    """LatentEBM of sentences; arguments replace its defaults."""
+    decoder = RecurrentOutput(TOKENS, 4, embedding=3, hidden=8)
+    return latent_ebm(**{"generator": decoder, "space": TOKENS, **arguments})
 
 
 def abp(**arguments: Any) -> AlternatingBackProp:
