@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import TinyData, images, latent_ebm, sentence_ebm, trainer
 
+from ebm_zoo.callbacks import MoleculeScores, Sentences
 from ebm_zoo.data import SmilesData, TextData, smiles_tokens
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.metrics import (
@@ -296,6 +298,33 @@ def test_without_rdkit_one_clear_error(monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ConfigError, match=r"RDKit.*pip install ebm-zoo\[molecules\]"):
         molecule_scores(["C"], [])
+
+
+def test_a_run_writes_its_sentences_and_scores_its_molecules(tmp_path):
+    pytest.importorskip("rdkit")
+    space = TokenSpace(6, ("C", "O", "N"))
+    network = RecurrentOutput(space, 4, hidden=8)
+    network.predict.bias.data[0] = -3.0
+    model = sentence_ebm(space=space, generator=network)
+    path = write(tmp_path / "x.smi", *["".join(each) for each in itertools.product("CON", repeat=3)])
+    data = SmilesData(space, path, batch_size=8)
+    callbacks = [Sentences(count=3), MoleculeScores()]
+    run = trainer(max_epochs=1, callbacks=callbacks, default_root_dir=tmp_path)
+    run.fit(model, datamodule=data)
+    (scores,) = run.test(model, datamodule=data, verbose=False)
+    assert scores["validity"] == 1 and 0 < scores["uniqueness"] <= 1 and 0 <= scores["novelty"] <= 1
+    run.predict(model, datamodule=data)
+    files = {path.name: path.read_text().splitlines() for path in (tmp_path / "sentences").iterdir()}
+    assert set(files) == {"train_0000003.txt", "test.txt", "predict_00000.txt"}
+    assert [len(lines) for lines in files.values()] == [2 if "train" not in name else 3 for name in files]
+    assert set("".join(files["test.txt"])) <= set("CON")
+
+
+def test_models_of_images_write_no_sentences(tmp_path):
+    images_ebm = latent_ebm()
+    run = trainer(callbacks=[Sentences()], default_root_dir=tmp_path)
+    with pytest.raises(ConfigError, match="LatentEBM of images writes no sentences"):
+        run.test(images_ebm, datamodule=TinyData(images(4)), verbose=False)
 
 
 # Likelihoods by importance sampling

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -15,12 +16,21 @@ from ebm_zoo.metrics import molecule_scores
 class Sentences(Callback):
     """Write the first samples that validation, test and prediction return to ``sentences/`` in the run's folder.
 
+    Where nothing is validated, each epoch of training ends with fresh samples, always from the same noise.
+
     Args:
         count: sentences in a file, one per line.
     """
 
     def __init__(self, count: int = 64) -> None:
         self.count = count
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw samples of the model in training."""
+        model: Any = pl_module
+        if trainer.is_global_zero and not sum(trainer.num_val_batches):
+            drawn = model.sample(self.count, generator=torch.Generator(model.device).manual_seed(0))
+            self._write(trainer, model, {"samples": drawn}, f"train_{trainer.global_step:07d}")
 
     def on_validation_batch_end(
         self,
