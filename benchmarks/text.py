@@ -39,7 +39,7 @@ def prior_constant(model: Any, generator: torch.Generator) -> tuple[float, float
     with torch.no_grad():
         drawn = model.latent(PRIOR_ROWS, generator=generator)
     # A little wider than what the prior's chains find: where a proposal is too narrow, a few draws have all the weight.
-    covariance = 1.2 * torch.cov(drawn.T)
+    covariance = 1.2 * torch.cov(drawn.T).view(drawn.shape[1], -1)
     mean = drawn.mean(0).expand(PRIOR_ROWS, -1)
     factor = torch.linalg.cholesky(covariance).expand(PRIOR_ROWS, -1, -1)
     return log_normaliser(log_weights(model.prior_energy, mean, factor, PRIOR_DRAWS, generator).flatten())

@@ -415,7 +415,7 @@ def few_steps(config: dict) -> list[str]:
         options.append("--model.init_args.sampler.init_args.steps=2")
     for name in ("prior_langevin", "posterior_langevin"):
         if name in config["model"]["init_args"]:
-            options.append(f"--model.init_args.{name}.init_args.steps=2")
+            options.append(f"--model.init_args.{name}.steps=2")
     if "sample_steps" in config["model"]["init_args"]:
         options.append("--model.init_args.sample_steps=2")
     for name, network in config["model"]["init_args"].items():

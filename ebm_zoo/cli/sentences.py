@@ -24,7 +24,7 @@ TASKS = (*VALUES, "reconstruct", "interpolate", "inpaint")
 
 def sample_sentences(model: Any, n: int, out: str | None, seed: int, steps: int | None) -> int:
     """Draw sentences, and write or print them."""
-    path = _place(out, TEXT)
+    path = _place(out)
     generator = torch.Generator().manual_seed(seed)
     batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
     ids = torch.cat([model.sample(k, steps=steps, generator=generator) for k in batches])
@@ -33,15 +33,18 @@ def sample_sentences(model: Any, n: int, out: str | None, seed: int, steps: int 
 
 def apply_sentences(model: Any, task: str, input: str, out: str | None, n: int, steps: int | None, seed: int) -> int:
     """Let a model of sentences answer for those of a file."""
-    path = _place(out, TABLES if task in VALUES else TEXT)
     if task not in TASKS:
         raise DataError(f"'{task}' takes no input: use `ebm-zoo {task}`.")
+    path = require_suffix(out, TABLES) if task in VALUES else _place(out)
     sentences = read_sentences(input)
     x = _rows(sentences, model.space, input)
     torch.manual_seed(seed)
-    if task in VALUES:
+    if path is not None and task in VALUES:
         values = torch.cat([getattr(model, task)(part, steps=steps) for part in x.split(BATCH)])
-        return _write_table(values, task, sentences, path)
+        with atomic(path) as target:
+            write_values(values, task, sentences, path, target)
+        print(f"{path}: {task} of {len(sentences)} sentences")
+        return 0
     return _write(model.space.text(_answers(model, task, x, n, steps)), path)
 
 
@@ -78,8 +81,8 @@ def _answers(model: Any, task: str, x: Tensor, n: int, steps: int | None) -> Ten
     return model.interpolate(x[::2], x[1::2], n, steps=steps).flatten(0, 1)
 
 
-def _place(out: str | None, allowed: Sequence[str]) -> Path | None:
-    return None if out is None else require_suffix(out, allowed)
+def _place(out: str | None) -> Path | None:
+    return None if out is None else require_suffix(out, TEXT)
 
 
 def _write(sentences: Sequence[str], path: Path | None) -> int:
@@ -90,13 +93,4 @@ def _write(sentences: Sequence[str], path: Path | None) -> int:
     with atomic(path) as target:
         target.write_text(text, encoding="utf-8")
     print(f"{path}: {len(sentences)} sentences")
-    return 0
-
-
-def _write_table(values: Tensor, task: str, sentences: Sequence[str], path: Path | None) -> int:
-    if path is None:
-        raise DataError(f"'{task}' answers with numbers: name a file for them, --out {task}.csv.")
-    with atomic(path) as target:
-        write_values(values, task, sentences, path, target)
-    print(f"{path}: {task} of {len(sentences)} sentences")
     return 0

@@ -37,7 +37,7 @@ def sample_command(
     settings = _sample_settings(model, name, size, label)
     if isinstance(model.space, TokenSpace):
         return sample_sentences(model, n, out, seed, steps)
-    path = _picture_file(out, IMAGES)
+    path = require_suffix(out, IMAGES)
     generator = torch.Generator().manual_seed(seed)
     batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
     total = len(batches) * (model.chain_length if steps is None else steps)
@@ -73,7 +73,7 @@ def apply_command(
     model = _model_for(name, task, steps)
     if isinstance(model.space, TokenSpace):
         return apply_sentences(model, task, input, out, n, steps, seed)
-    path = _picture_file(out, (".csv", ".npy", ".npz") if task in VALUES else KINDS.get(task, IMAGES))
+    path = require_suffix(out, (".csv", ".npy", ".npz") if task in VALUES else KINDS.get(task, IMAGES))
     images, opaque, names = _read(model, task, input, size)
     torch.manual_seed(seed)
     with atomic(path) as target:
@@ -102,12 +102,6 @@ def _model_for(name: str, task: str, steps: int | None) -> Any:
     if task not in model.tasks:
         raise DataError(f"{name} has no task '{task}'; it has {', '.join(model.tasks)}.")
     return model
-
-
-def _picture_file(out: str | None, allowed: tuple[str, ...]) -> Path:
-    if out is None:
-        raise DataError(f"This model answers with images or numbers: name a file for them, --out x{allowed[0]}.")
-    return require_suffix(out, allowed)
 
 
 def _sample_settings(model: Any, name: str, size: int | None, label: int | None) -> dict[str, Any]:
