@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from tiny import (
     CLIP,
     SHAPE,
+    TOKENS,
+    abp,
     classed,
     clips,
     convnet,
@@ -18,10 +21,14 @@ from tiny import (
     domains,
     energy,
     images,
+    indexed,
     labelled,
     labelled_coopnets,
+    latent_ebm,
     normalizing_flow,
     pairs,
+    sentence_ebm,
+    sentences,
     sequence_cycle,
     translating_coopnets,
 )
@@ -120,6 +127,34 @@ SEQUENCES = {
 }
 
 
+LATENT_TASKS = {
+    "sample": IMAGE_TASKS["sample"],
+    "energy": IMAGE_TASKS["energy"],
+    "log_joint": (lambda model, x: model.log_joint(x, steps=2), (COUNT,)),
+    "infer": (lambda model, x: model.infer(x), (COUNT, 4)),
+    "inpaint": (lambda model, x: model.inpaint(x, left_half(x)), (COUNT, *SHAPE)),
+    "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, steps=2), (2, 3, *SHAPE)),
+    "reconstruct": (lambda model, x: model.reconstruct(x, steps=2), (COUNT, *SHAPE)),
+}
+SENTENCE_TASKS = {
+    **{name: LATENT_TASKS[name] for name in ("energy", "log_joint", "infer")},
+    "sample": (lambda model, x: model.sample(3), (3, *TOKENS.shape)),
+    "inpaint": (lambda model, x: model.inpaint(x, torch.arange(6) < 2), (COUNT, *TOKENS.shape)),
+    "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, steps=2), (2, 3, *TOKENS.shape)),
+    "reconstruct": (lambda model, x: model.reconstruct(x, steps=2), (COUNT, *TOKENS.shape)),
+}
+LATENT = {"samples": (COUNT, *SHAPE), "energy": (COUNT,)}
+
+
+def of_images(tasks: dict[str, Any]) -> dict[str, Any]:
+    """Tasks that are asked with the images of a batch alone."""
+    return {name: (partial(_of_images, call), shape) for name, (call, shape) in tasks.items()}
+
+
+def _of_images(call: Callable[[Any, Any], Tensor], model: Any, batch: tuple[Tensor, ...]) -> Tensor:
+    return call(model, batch[0])
+
+
 def both_heights(model: Any, batch: Any) -> Tensor:
     return model.energy(batch[0], "a") + model.energy(batch[1], "b")
 
@@ -128,6 +163,10 @@ LABELLED = (labelled, {"classify": (lambda model, x: model.classify(x[0]), (COUN
 NO_SHORT_RUN = ("reconstruct", "interpolate")
 
 CASES = {
+    "abp": Case(abp, indexed, of_images(LATENT_TASKS), LATENT, energies=("generator",)),
+    "abp-short_run": Case(
+        lambda: abp(chains=None, infer_steps=6), images, LATENT_TASKS, LATENT, energies=("generator",)
+    ),
     "classifier": Case(classifier, *LABELLED, energies=()),
     "coopnets": Case(coopnets, images, IMAGE_TASKS, DRAFTED),
     "coopnets-latent_inference": Case(
@@ -177,6 +216,21 @@ CASES = {
         SEQUENCES,
         energies=TWO_ENERGIES,
         height=both_heights,
+    ),
+    "latent_ebm": Case(latent_ebm, images, LATENT_TASKS, LATENT, energies=("prior", "generator")),
+    "latent_ebm-penalty": Case(
+        lambda: latent_ebm(penalty=0.1, infer_steps=6),
+        indexed,
+        of_images(LATENT_TASKS),
+        LATENT,
+        energies=("prior", "generator"),
+    ),
+    "latent_ebm-sentences": Case(
+        sentence_ebm,
+        sentences,
+        SENTENCE_TASKS,
+        {"samples": (COUNT, *TOKENS.shape), "energy": (COUNT,)},
+        energies=("prior", "generator"),
     ),
     "generative_convnet": Case(lambda: convnet(chains=ShortRun()), *IMAGE),
     "generative_convnet-from_data": Case(lambda: convnet(chains=FromData()), *IMAGE),

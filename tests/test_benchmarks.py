@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import energy, translating_coopnets
+from tiny import TOKENS, energy, latent_ebm, sentence_ebm, translating_coopnets
 from torch._dynamo.exc import BackendCompilerFailed
 from zoo_helpers import image_folder
 
-from benchmarks import facades, iteration, reconstruction
+from benchmarks import facades, iteration, molecules, reconstruction, text
 from benchmarks import langevin as benchmark
 from benchmarks.chain_length import test_images as first_images
 from ebm_zoo import save_pretrained
 from ebm_zoo.data.files import decode
 from ebm_zoo.metrics import Pixels
-from ebm_zoo.networks import PairedEnergy, UNetGenerator
-from ebm_zoo.space import Space
+from ebm_zoo.networks import LatentEnergy, PairedEnergy, RecurrentOutput, UNetGenerator
+from ebm_zoo.space import Space, TokenSpace
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPARED = ["plain loop, fp32", "ours, eager fp32"]
@@ -182,3 +182,56 @@ def test_reconstructions_are_compared_with_the_mean_image(capsys):
     images = first_images(name, 6)
     assert many["reconstruction"] < few["reconstruction"]
     assert few["mean"] == many["mean"] == pytest.approx((images - images.mean(0)).square().mean().item(), abs=1e-5)
+
+
+# Models of sentences
+
+
+def prepared_sentences(model, kind, lines, folder, monkeypatch) -> str:
+    """A saved model, and a configuration that names its data."""
+    save_pretrained(model, folder / "model")
+    (folder / "x.txt").write_text("\n".join(lines))
+    settings = {"source": str(folder / "x.txt"), "test": str(folder / "x.txt"), "space": "the model's"}
+    config = {"data": {"class_path": f"ebm_zoo.data.{kind}", "init_args": settings}}
+    (folder / "x.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(text, "config_path", lambda name: folder / "x.yaml")
+    return str(folder / "model")
+
+
+def test_the_bound_of_a_likelihood_is_close_to_the_likelihood(tmp_path, monkeypatch, capsys):
+    model = latent_ebm(
+        prior=LatentEnergy(1, (8,)), generator=RecurrentOutput(TOKENS, 1, embedding=3, hidden=8), space=TOKENS
+    ).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(2)
+    lines = ["abc", "a", "ccab", "b"]
+    name = prepared_sentences(model, "TextData", lines, tmp_path, monkeypatch)
+    monkeypatch.setattr(text, "PRIOR_ROWS", 200)
+    text.main([name, "--draws", "200"])
+    printed = capsys.readouterr().out
+    z = torch.linspace(-9, 9, 3001)[:, None]
+    with torch.no_grad():
+        prior, x = -model.prior_energy(z), TOKENS.ids(lines)
+        exact = [(prior - model.generator.misfit(z, row.expand(len(z), -1))).logsumexp(0) for row in x]
+        wanted = (len(x) * prior.logsumexp(0) - sum(exact)).item() / 13
+    found = float(re.search(r"^model +(\S+)", printed, re.M)[1])
+    assert wanted - 1e-3 < found < wanted + 0.01
+    assert "4 test sentences, 13 tokens" in printed
+    assert len(printed.splitlines()) == 16, "ten samples behind the figures"
+    # 4 ends, 3 a, 3 b, 3 c, each raised by one for every token that may have come before.
+    unigram = -sum(n * torch.tensor((n + 4) / 29).log().item() for n in (4, 3, 3, 3)) / 13
+    assert float(re.search(r"^unigram +(\S+)", printed, re.M)[1]) == pytest.approx(unigram, abs=1e-3)
+
+
+def test_molecules_are_judged_and_drawn(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("rdkit")
+    space = TokenSpace(6, ("C", "O", "N"))
+    model = sentence_ebm(space=space, generator=RecurrentOutput(space, 4, hidden=8)).eval()
+    name = prepared_sentences(model, "SmilesData", ["C", "CO", "CCN", "CNC"], tmp_path, monkeypatch)
+    molecules.main([name, "--n", "40", "--picture", str(tmp_path / "x.png")])
+    printed = capsys.readouterr().out
+    samples, tests = (re.findall(r"\d\.\d{4}", line) for line in printed.splitlines()[1:3])
+    assert len(samples) == 3 and tests == ["1.0000", "1.0000", "0.0000"]
+    assert "training molecules   QED 0.0000 logP 0.0000" in printed
+    assert decode(tmp_path / "x.png").float().std() > 0
+    assert molecules.quantile_distance(torch.arange(9.0), torch.arange(9.0) + 2) == pytest.approx(2)

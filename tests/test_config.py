@@ -24,11 +24,14 @@ from ebm_zoo.networks import (
     Dequantisation,
     DoublingGenerator,
     FlowPlusPlus,
+    GaussianOutput,
     GaussianReference,
     LabelledEnergy,
     LabelledGenerator,
+    LatentEnergy,
     ObjectEnergy,
     PairedEnergy,
+    RecurrentOutput,
     ResidualEnergy,
     ResNetTranslator,
     ShortRunEnergy,
@@ -37,21 +40,24 @@ from ebm_zoo.networks import (
     WarpedTranslator,
 )
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform
-from ebm_zoo.space import Classes, Space
+from ebm_zoo.samplers import HMC, FittedGaussian, FromData, Gaussian, Langevin, Persistent, ShortRun, Uniform, WarmStart
+from ebm_zoo.space import Classes, Space, TokenSpace
 
 SIZE = CouplingSize(4, blocks=1, components=3, heads=2, drop=0.5)
 FILLED = Dequantisation((1, 4, 4), couplings=1, size=SIZE, context=2, squeezes=1)
+TOKENS = TokenSpace(length=5, vocabulary=("a", "bc"))
 # Every argument has another value than its default.
 OBJECTS = [
     Space((3, 4, 5), 0.0, 2.0),
     Classes(3),
+    TOKENS,
     Adam(lr=0.1, betas=(0.5, 0.9), clip=2.0, warmup=3, final=0.25),
     Langevin(3, (0.1, 0.2), (1.0, 0.0), (-2.0, 2.0), max_gradient=3.0, max_move=0.5),
     HMC(3, 0.1, leapfrog=4),
     ShortRun(count=5),
     FromData(),
     Persistent(size=7, refresh=0.5, count=3),
+    WarmStart(size=7),
     Uniform(0.0, 2.0),
     Gaussian(sigma=2.0, mean=1.0),
     FittedGaussian((1, 2, 3), rank=4, low=0.0, high=2.0),
@@ -63,6 +69,9 @@ OBJECTS = [
     ConvEncoder(2, ((4, 4, 1, 0),), nn.ReLU()),
     ConvGenerator(3, ((4, 4, 1, 0), (1, 4, 2, 1, 1)), groups=2, activation=nn.ReLU()),
     CoopNetsGenerator(3, channels=1),
+    LatentEnergy(3, widths=(4, 5), activation=nn.ReLU()),
+    GaussianOutput(ConvGenerator(3, ((1, 4, 1, 0),)), sigma=0.5),
+    RecurrentOutput(TOKENS, latent_dim=3, embedding=4, hidden=5, layers=2, word_dropout=0.5),
     LabelledGenerator(ConvGenerator(5, ((1, 4, 1, 0),)), classes=2),
     LabelledEnergy(ConvEnergy(3, ((1, 4, 1, 0),)), classes=2, size=4, channels=2),
     PairedEnergy(ConvEnergy(2, ((1, 4, 1, 0),))),
@@ -77,7 +86,21 @@ OBJECTS = [
     FlowPlusPlus((1, 4, 4), ((0, 1), (1, 0)), SIZE, FILLED),
     *(getattr(nn, name)() for name in sorted(TORCH_CLASSES)),
 ]
-VALUES = {"shape", "low", "high", "lr", "betas", "steps", "step_size", "clamp", "layers", "sigma", "width", "scales"}
+VALUES = {
+    "shape",
+    "low",
+    "high",
+    "lr",
+    "betas",
+    "steps",
+    "step_size",
+    "clamp",
+    "layers",
+    "sigma",
+    "width",
+    "scales",
+    "vocabulary",
+}
 
 
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)

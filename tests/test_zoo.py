@@ -342,9 +342,11 @@ def test_shipped_files_belong_to_the_catalog():
 
 def tiny_data(config: dict, root: Path) -> list[str]:
     """Options that let an experiment run on images made here, of the size that its model takes."""
-    shape = tuple(config["model"]["init_args"]["space"]["shape"])
-    data = config["data"]["init_args"]
+    space, data = config["model"]["init_args"]["space"], config["data"]["init_args"]
     options = ["--data.init_args.batch_size=4"]
+    if "vocabulary" in space:
+        return [*options, *sentences(space["vocabulary"], root)]
+    shape = tuple(space["shape"])
     if config["data"]["class_path"].rpartition(".")[2] in ("UnpairedImageData", "UnpairedVideoData"):
         return [*options, *two_domains(data, shape, root)]
     for name in ("source", "outliers"):
@@ -363,6 +365,14 @@ def tiny_data(config: dict, root: Path) -> list[str]:
         (image,) = image_folder(root / "image", 1, (shape[0], shape[1] + 8, shape[2] + 8)).iterdir()
         options += [f"--data.init_args.image={image}"]
     return options
+
+
+def sentences(vocabulary: list[str], root: Path) -> list[str]:
+    """A file to train and test on, whose sentences have a token or two of the vocabulary."""
+    root.mkdir(parents=True)
+    lines = [a + b for a, b in zip(vocabulary, ["", *vocabulary], strict=False) if (a + b).strip()]
+    (root / "x.txt").write_text("\n".join(lines))
+    return [f"--data.init_args.{name}={root / 'x.txt'}" for name in ("source", "test")]
 
 
 def class_folders(root: Path, shape: tuple[int, ...]) -> Path:
@@ -403,6 +413,9 @@ def few_steps(config: dict) -> list[str]:
     options = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
     if "sampler" in config["model"]["init_args"]:
         options.append("--model.init_args.sampler.init_args.steps=2")
+    for name in ("prior_langevin", "posterior_langevin"):
+        if name in config["model"]["init_args"]:
+            options.append(f"--model.init_args.{name}.steps=2")
     if "sample_steps" in config["model"]["init_args"]:
         options.append("--model.init_args.sample_steps=2")
     return options

@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
 from ebm_zoo.models import (
+    AlternatingBackProp,
     ConditionalCoopNets,
     CoopFlow,
     CoopNets,
     CoopVAEBM,
     CycleCoopNets,
     GenerativeConvNet,
+    LatentEBM,
     NormalizingFlow,
     SequenceCycleCoopNets,
 )
@@ -25,15 +27,18 @@ from ebm_zoo.networks import (
     CouplingSize,
     Dequantisation,
     FlowPlusPlus,
+    GaussianOutput,
     LabelledEnergy,
     LabelledGenerator,
+    LatentEnergy,
     PairedEnergy,
+    RecurrentOutput,
     ResNetTranslator,
     UNetGenerator,
 )
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import Langevin, ShortRun, Uniform
-from ebm_zoo.space import Classes, Space
+from ebm_zoo.samplers import Langevin, ShortRun, Uniform, WarmStart
+from ebm_zoo.space import Classes, Space, TokenSpace
 
 SHAPE = (1, 8, 8)
 
@@ -210,6 +215,54 @@ def sequence_cycle(**arguments: Any) -> SequenceCycleCoopNets:
         "optim": {**TWO_DOMAINS, "predictor_a": Adam(lr=1e-2), "predictor_b": Adam(lr=1e-2)},
     }
     return SequenceCycleCoopNets(**{**defaults, **arguments})
+
+
+def latent_ebm(**arguments: Any) -> LatentEBM:
+    """LatentEBM of a thousand parameters; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "prior": LatentEnergy(4, (8,)),
+        "generator": GaussianOutput(generator()),
+        "space": Space(SHAPE),
+        "prior_langevin": Langevin(steps=3, step_size=0.4),
+        "posterior_langevin": Langevin(steps=4, step_size=0.1),
+        "optim": {"prior": Adam(lr=1e-2), "generator": Adam(lr=1e-2)},
+    }
+    return LatentEBM(**{**defaults, **arguments})
+
+
+TOKENS = TokenSpace(6, ("a", "b", "c"))
+
+
+def sentences(n: int) -> Tensor:
+    """Random sentences of one to five tokens, the first tokens of which are the likeliest, **(n, 6)**."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 6, (n, 1), generator=draw)
+    tokens = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), 6 * n, True, generator=draw).view(n, 6) + 1
+    return tokens * (torch.arange(6) < lengths)
+
+
+def sentence_ebm(**arguments: Any) -> LatentEBM:
+    """LatentEBM of sentences; arguments replace its defaults."""
+    decoder = RecurrentOutput(TOKENS, 4, embedding=3, hidden=8)
+    return latent_ebm(**{"generator": decoder, "space": TOKENS, **arguments})
+
+
+def abp(**arguments: Any) -> AlternatingBackProp:
+    """AlternatingBackProp with chains for 64 data; arguments replace its defaults."""
+    defaults: dict[str, Any] = {
+        "generator": GaussianOutput(generator()),
+        "space": Space(SHAPE),
+        "posterior_langevin": Langevin(steps=4, step_size=0.1),
+        "optim": {"generator": Adam(lr=1e-2)},
+        "chains": WarmStart(64),
+    }
+    return AlternatingBackProp(**{**defaults, **arguments})
+
+
+def indexed(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random bars with holes, which entries are known, and the index of each."""
+    known = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(2)) < 0.7
+    return images(n) * known, known, torch.arange(n)
 
 
 def collate(items: list[Any]) -> Any:

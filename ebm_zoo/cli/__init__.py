@@ -102,7 +102,11 @@ def _add_sample(commands) -> None:
     sample = commands.add_parser("sample", help="draw samples from a trained model")
     sample.add_argument("name", help="catalog name, folder with a saved model, or user/repo@revision of the Hub")
     sample.add_argument("--n", type=int, default=64, help="how many (default 64)")
-    sample.add_argument("--out", required=True, help="a .png grid, or .npy/.npz: float32 (N, C, H, W), model's range")
+    sample.add_argument(
+        "--out",
+        help="a .png grid, or .npy/.npz: float32 (N, C, H, W), model's range; of models of sentences .txt or .smi, one "
+        "per line, printed unless given",
+    )
     sample.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
     sample.add_argument("--steps", type=int, help="length of the chains; the model's own unless given")
     sample.add_argument("--size", type=int, help="side of the images, for textures: larger than in training")
@@ -117,9 +121,11 @@ def _add_apply(commands) -> None:
         "--input",
         required=True,
         help="image file, folder of images, or .npy in the model's range; of "
-        "models of sequences a folder of frames, a GIF or a video file",
+        "models of clips a folder of frames, a GIF or a video file; of models of sentences a text file, one per line",
     )
-    apply.add_argument("--out", required=True, help=".png, .npy or .npz; for numbers .npy, .npz or .csv")
+    apply.add_argument(
+        "--out", help=".png, .npy or .npz; for numbers .npy, .npz or .csv; for sentences .txt or .smi, or none to print"
+    )
     apply.add_argument(
         "--mask",
         help="inpaint: image or .npy, white or nonzero where a pixel is known "

@@ -88,12 +88,14 @@ def write_values(values: Tensor, task: str, names: Sequence[str], path: Path, ta
         np.savez_compressed(target, **{task: array})  # type: ignore[arg-type]
 
 
-def require_suffix(path: str | Path, allowed: Sequence[str]) -> Path:
-    """Refuse an output file of another kind.
+def require_suffix(path: str | Path | None, allowed: Sequence[str]) -> Path:
+    """Refuse an output file of another kind, or none.
 
     Raises:
         DataError: naming the kinds that can be written.
     """
+    if path is None:
+        raise DataError(f"Images and numbers go to a file: name one that ends in {', '.join(allowed)}, by --out.")
     if Path(path).suffix not in allowed:
         raise DataError(f"Cannot write {path}: the name must end in {', '.join(allowed)}.")
     return Path(path)

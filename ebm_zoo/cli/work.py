@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ebm_zoo.cli.clips import read_clips, write_clips
 from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
+from ebm_zoo.cli.sentences import apply_sentences, sample_sentences
 from ebm_zoo.data.tensors import Fit
 from ebm_zoo.errors import DataError
 from ebm_zoo.files import atomic
-from ebm_zoo.space import Space
+from ebm_zoo.space import Space, TokenSpace
 from ebm_zoo.zoo import from_pretrained
 
 BATCH = 100
@@ -27,14 +28,16 @@ KINDS = {"translate": (*IMAGES, ".gif")}
 
 
 def sample_command(
-    name: str, n: int, out: str, seed: int, steps: int | None, size: int | None, label: int | None
+    name: str, n: int, out: str | None, seed: int, steps: int | None, size: int | None, label: int | None
 ) -> int:
     """Draw samples and write them."""
     if n < 1:
         raise DataError(f"--n must be 1 or more, not {n}.")
-    path = require_suffix(out, IMAGES)
     model = _model_for(name, "sample", steps)
     settings = _sample_settings(model, name, size, label)
+    if isinstance(model.space, TokenSpace):
+        return sample_sentences(model, n, out, seed, steps)
+    path = require_suffix(out, IMAGES)
     generator = torch.Generator().manual_seed(seed)
     batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
     total = len(batches) * (model.chain_length if steps is None else steps)
@@ -53,7 +56,7 @@ def apply_command(
     name: str,
     task: str,
     input: str,
-    out: str,
+    out: str | None,
     mask: str | None,
     condition: str | None,
     to: str | None,
@@ -64,11 +67,13 @@ def apply_command(
     steps: int | None,
     seed: int,
 ) -> int:
-    """Let a model answer for the user's images."""
-    path = require_suffix(out, (".csv", ".npy", ".npz") if task in VALUES else KINDS.get(task, IMAGES))
+    """Let a model answer for the user's images or sentences."""
     if iterations < 0:
         raise DataError(f"--iterations must be 0 or more, not {iterations}.")
     model = _model_for(name, task, steps)
+    if isinstance(model.space, TokenSpace):
+        return apply_sentences(model, task, input, out, n, steps, seed)
+    path = require_suffix(out, (".csv", ".npy", ".npz") if task in VALUES else KINDS.get(task, IMAGES))
     images, opaque, names = _read(model, task, input, size)
     torch.manual_seed(seed)
     with atomic(path) as target:

@@ -8,7 +8,9 @@ from ebm_zoo.metrics.distances import (
 )
 from ebm_zoo.metrics.features import GreyClassifier, Inception
 from ebm_zoo.metrics.generation import GenerationMetrics
+from ebm_zoo.metrics.latent import importance_bound, laplace_proposal, log_normaliser, log_weights
 from ebm_zoo.metrics.likelihood import bits_per_dimension
+from ebm_zoo.metrics.molecules import canonical, molecule_properties, molecule_scores
 from ebm_zoo.metrics.shipped import DigitsClassifier, FashionClassifier, MnistClassifier, Pixels, UspsClassifier
 from ebm_zoo.metrics.squeezenet import SqueezeNet
 
@@ -23,8 +25,15 @@ __all__ = [
     "SqueezeNet",
     "UspsClassifier",
     "bits_per_dimension",
+    "canonical",
     "frechet_distance",
+    "importance_bound",
     "kernel_distance",
+    "laplace_proposal",
+    "log_normaliser",
+    "log_weights",
+    "molecule_properties",
+    "molecule_scores",
     "nearest_distance",
     "precision_recall_density_coverage",
 ]

@@ -1,5 +1,6 @@
 """One file per paper."""
 
+from ebm_zoo.models.abp import AlternatingBackProp
 from ebm_zoo.models.base import EnergyModel
 from ebm_zoo.models.classifier import Classifier
 from ebm_zoo.models.conditional_coopnets import ConditionalCoopNets
@@ -9,9 +10,11 @@ from ebm_zoo.models.coopnets import CoopNets
 from ebm_zoo.models.cycle_coopnets import CycleCoopNets
 from ebm_zoo.models.flow import NormalizingFlow
 from ebm_zoo.models.generative_convnet import GenerativeConvNet
+from ebm_zoo.models.latent_ebm import LatentEBM
 from ebm_zoo.models.sequence_cycle import SequenceCycleCoopNets
 
 __all__ = [
+    "AlternatingBackProp",
     "Classifier",
     "ConditionalCoopNets",
     "CoopFlow",
@@ -20,6 +23,7 @@ __all__ = [
     "CycleCoopNets",
     "EnergyModel",
     "GenerativeConvNet",
+    "LatentEBM",
     "NormalizingFlow",
     "SequenceCycleCoopNets",
 ]

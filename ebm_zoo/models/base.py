@@ -15,7 +15,7 @@ from ebm_zoo.config import from_config, to_config
 from ebm_zoo.errors import ConfigError, WeightsError
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains
-from ebm_zoo.space import Space
+from ebm_zoo.space import Space, TokenSpace
 
 
 class EnergyModel(LightningModule):
@@ -25,16 +25,18 @@ class EnergyModel(LightningModule):
     gradient of its own loss, and one optimiser with a parameter group per network does what several would.
 
     Args:
-        space: shape and range of one datum.
+        space: shape and range of one datum, or the tokens of a sequence.
         optim: Adam settings by network, named as the constructor names it.
     """
 
     tasks: tuple[str, ...] = ()
     """Methods that answer a user's question, besides training."""
 
-    def __init__(self, space: Space, optim: dict[str, Adam]) -> None:
+    def __init__(self, space: Space | TokenSpace, optim: dict[str, Adam]) -> None:
         super().__init__()
-        self.space, self.optim = space, optim
+        # Any: a model of images asks other things of its space than one of sequences.
+        self.space: Any = space
+        self.optim = optim
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Tasks of models that draft an image from a latent vector and revise it."""
+"""Walks through latent space, and tasks of models that draft an image from a latent vector and revise it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,28 @@ def spherical(a: Tensor, b: Tensor, rho: Tensor) -> Tensor:
     cosine = nn.functional.cosine_similarity(a, b, -1).clamp(-1 + 1e-6, 1 - 1e-6)[..., None]
     angle = cosine.arccos()
     return (((1 - rho) * angle).sin() * a + (rho * angle).sin() * b) / angle.sin()
+
+
+def walk(infer: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, n: int, path: Path) -> Tensor:
+    """Latent vectors on the way from data a to data b.
+
+    Args:
+        infer: latent vectors of data, **(B, *) -> (B, d)**.
+        a: data, **(B, *)**.
+        b: data, **(B, *)**.
+        n: stops per walk, both ends included, at least 2.
+        path: `spherical` or `linear`.
+
+    Returns:
+        z, **(B, n, d)**.
+
+    Raises:
+        DataError: for fewer stops, or batches of two shapes.
+    """
+    if n < 2 or a.shape != b.shape:
+        raise DataError(f"Interpolation needs n >= 2 and two batches of one shape, not {n}, {a.shape}, {b.shape}.")
+    first, last = infer(torch.cat([a, b])).unsqueeze(1).chunk(2)
+    return path(first, last, torch.linspace(0, 1, n, device=a.device).unsqueeze(1))
 
 
 def posterior_mode(
@@ -180,12 +203,8 @@ class LatentTasks(ABC):
         Returns:
             Walks, **(B, n, *)**.
         """
-        if n < 2 or a.shape != b.shape:
-            raise DataError(f"Interpolation needs n >= 2 and two batches of one shape, not {n}, {a.shape}, {b.shape}.")
-        first, last = self._infer_all(torch.cat([a, b]), **settings).unsqueeze(1).chunk(2)
-        rho = torch.linspace(0, 1, n, device=a.device).unsqueeze(1)
-        walk = path(first, last, rho).flatten(0, 1)
-        return self.revise(self.propose(walk)).unflatten(0, (len(a), n))
+        latent = walk(partial(self._infer_all, **settings), a, b, n, path)
+        return self.revise(self.propose(latent.flatten(0, 1))).unflatten(0, (len(a), n))
 
     def _infer_all(self, x: Tensor, **settings: Any) -> Tensor:
         return self.infer(self.space.check(x), torch.ones_like(x), **settings)

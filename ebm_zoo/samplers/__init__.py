@@ -1,7 +1,7 @@
 """Markov chain Monte Carlo on an energy: methods, where chains start, and whether they have converged."""
 
 from ebm_zoo.samplers.base import Energy, Hook, Sampler, Schedule, energy_gradient
-from ebm_zoo.samplers.chains import Chains, FromData, Persistent, ShortRun
+from ebm_zoo.samplers.chains import Chains, FromData, Persistent, ShortRun, WarmStart
 from ebm_zoo.samplers.diagnostics import effective_sample_size, split_r_hat
 from ebm_zoo.samplers.hmc import HMC, hmc
 from ebm_zoo.samplers.langevin import Langevin, langevin, unrolled_langevin
@@ -22,6 +22,7 @@ __all__ = [
     "Schedule",
     "ShortRun",
     "Uniform",
+    "WarmStart",
     "effective_sample_size",
     "energy_gradient",
     "hmc",

@@ -78,7 +78,40 @@ class FromData(Chains):
         return x.detach().clone()
 
 
-class Persistent(Chains):
+class Memory(Chains):
+    """Chains that are remembered between runs.
+
+    Args:
+        size: chains in the memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = _at_least("size", size, 1)
+        self.memory: Tensor | None = None
+        self._taken = torch.empty(0, dtype=torch.long)
+
+    def begin(self, x: Tensor, noise: Noise) -> Tensor:
+        """The memory, **(size, *)**: noise like ``x``, **(B, *)**, at the first run."""
+        if self.memory is None:
+            self.memory = noise(x.new_empty((self.size, *x.shape[1:])))
+        self.memory = self.memory.to(x.device)
+        return self.memory
+
+    def finish(self, x):
+        """Put the chains back; see `Chains`."""
+        if self.memory is not None:
+            self.memory[self._taken] = x.detach().to(self.memory.dtype)
+
+    def state(self):
+        """The memory, **(size, *)**."""
+        return {} if self.memory is None else {"memory": self.memory}
+
+    def restore(self, state):
+        """Take up a memory."""
+        self.memory = state["memory"].clone() if state else None
+
+
+class Persistent(Memory):
     """Runs continue where earlier ones ended: a replay memory of chains, a part of them begun anew.
 
     Each run takes C chains of the memory at random; each is replaced by fresh noise with probability ``refresh``,
@@ -101,10 +134,8 @@ class Persistent(Chains):
     def __init__(self, size: int, refresh: float = 0.05, count: int = 0) -> None:
         if not 0 <= refresh <= 1:
             raise ConfigError(f"Persistent refresh is a probability, not {refresh}.")
-        self.refresh = refresh
-        self.size, self.count = _at_least("size", size, 1), _at_least("count", count, 0)
-        self.memory: Tensor | None = None
-        self._taken = torch.empty(0, dtype=torch.long)
+        super().__init__(size)
+        self.refresh, self.count = refresh, _at_least("count", count, 0)
 
     def start(self, x, noise):
         """Take chains of the memory, some begun anew; see `Chains`."""
@@ -114,29 +145,40 @@ class Persistent(Chains):
                 f"{count} chains are asked of a replay memory of {self.size}: raise its size to {count} or more, "
                 "or lower the batch size or count."
             )
-        if self.memory is None:
-            self.memory = noise(x.new_empty((self.size, *x.shape[1:])))
-        self.memory = self.memory.to(x.device)
+        memory = self.begin(x, noise)
         self._taken = torch.randperm(self.size, device=x.device)[:count]
-        chains = self.memory[self._taken]
+        chains = memory[self._taken]
         anew = torch.rand(count, device=x.device) < self.refresh
         if anew.any():
             # As many as begin anew: noise may be a generator's drafts, which cost a pass each.
             chains[anew] = noise(chains[anew])
         return chains
 
-    def finish(self, x):
-        """Put the chains back; see `Chains`."""
-        if self.memory is not None:
-            self.memory[self._taken] = x.detach().to(self.memory.dtype)
 
-    def state(self):
-        """The memory, **(size, *)**."""
-        return {} if self.memory is None else {"memory": self.memory}
+class WarmStart(Memory):
+    """One chain per training datum, which continues where it ended when the datum was seen last.
 
-    def restore(self, state):
-        """Take up a memory."""
-        self.memory = state["memory"].clone() if state else None
+    Good for: posteriors of latent vectors, one per datum. Often confused with: `Persistent`, whose chains belong to
+    no datum. Each rank of a distributed run has its own memory.
+
+    Args:
+        size: training data, as many as there are chains.
+
+    Raises:
+        ConfigError: if there are none, the data do not tell which they are, or are more than ``size``.
+
+    References:
+        Han, Lu, Zhu, Wu. Alternating Back-Propagation for Generator Network. 2017. https://arxiv.org/abs/1606.08571
+    """
+
+    def start(self, x, noise, index=None):
+        """Take the chains of data ``index``, **(B,)**, all of which begin at noise; see `Chains`."""
+        if index is None:
+            raise ConfigError("WarmStart needs the index of each training datum: use IndexedImageData.")
+        if len(index) and int(index.max()) >= self.size:
+            raise ConfigError(f"WarmStart has {self.size} chains and no datum {int(index.max())}: raise its size.")
+        memory, self._taken = self.begin(x, noise), index
+        return memory[index]
 
 
 def _at_least(name: str, value: int, least: int) -> int:

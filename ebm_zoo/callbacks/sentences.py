@@ -1,0 +1,102 @@
+"""What models of sentences write, and whether it is a molecule."""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from ebm_zoo.callbacks.pictures import run_folder
+from ebm_zoo.callbacks.scores import Outputs
+from ebm_zoo.errors import ConfigError
+from ebm_zoo.files import atomic
+from ebm_zoo.metrics import molecule_scores
+
+
+class Sentences(Callback):
+    """Write the first samples that validation, test and prediction return to ``sentences/`` in the run's folder.
+
+    Where nothing is validated, each epoch of training ends with fresh samples, always from the same noise.
+
+    Args:
+        count: sentences in a file, one per line.
+    """
+
+    def __init__(self, count: int = 64) -> None:
+        self.count = count
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw samples of the model in training."""
+        model: Any = pl_module
+        if trainer.is_global_zero and not sum(trainer.num_val_batches):
+            drawn = model.sample(self.count, generator=torch.Generator(model.device).manual_seed(0))
+            self._write(trainer, model, {"samples": drawn}, f"train_{trainer.global_step:07d}")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write what a validation's first batch was answered."""
+        if batch_idx == 0 and not trainer.sanity_checking:
+            self._write(trainer, pl_module, outputs, f"validation_{trainer.global_step:07d}")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write what the first test batch was answered."""
+        if batch_idx == 0:
+            self._write(trainer, pl_module, outputs, "test")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write every batch of answers."""
+        self._write(trainer, pl_module, outputs, f"predict_{batch_idx:05d}")
+
+    def _write(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        lines = sentences(model, outputs["samples"][: self.count])
+        with atomic(run_folder(trainer) / "sentences" / f"{name}.txt") as path:
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+class MoleculeScores(Outputs):
+    """Validity, uniqueness and novelty of all samples of the test loop, see `ebm_zoo.metrics.molecule_scores`."""
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute and log."""
+        drawn = self.gathered(trainer, "samples/0")
+        if drawn is None:
+            raise ConfigError("MoleculeScores needs a model whose test step returns 'samples': remove it.")
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        pl_module.log_dict(molecule_scores(sentences(pl_module, drawn.long()), data.sentences("train")))
+
+
+def sentences(model: LightningModule, ids: Tensor) -> list[str]:
+    """Rows of tokens as a model's vocabulary reads them.
+
+    Raises:
+        ConfigError: the model has none.
+    """
+    space: Any = model.space
+    if not hasattr(space, "text"):
+        raise ConfigError(f"A {type(model).__name__} of images writes no sentences: remove the callback.")
+    return space.text(ids.cpu())

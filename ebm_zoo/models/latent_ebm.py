@@ -1,0 +1,82 @@
+"""LatentEBM: a prior on latent vectors that is learned as an energy."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ebm_zoo.errors import ConfigError
+from ebm_zoo.losses import maximum_likelihood
+from ebm_zoo.models.base import without_batch_norm
+from ebm_zoo.models.latent_variable import LatentVariableModel
+from ebm_zoo.optim import Adam
+from ebm_zoo.samplers import Langevin
+from ebm_zoo.space import Space, TokenSpace
+
+
+class LatentEBM(LatentVariableModel):
+    """An energy corrects the prior N(0, I) of a generator; both chains are short runs in latent space.
+
+        E(z) = f(z) + ‖z‖²/2;    z⁻ = Langevin on E,    z⁺ = Langevin on E(z) − log p(x | z), both from N(0, I)
+        ∇_f = mean ∇f(z⁺) − mean ∇f(z⁻);    ∇_g = mean ∇(−log p(x | z⁺))
+
+    The prior learns to draw what inference finds, the generator is relieved of fitting every z of N(0, I) to the data.
+    Latent vectors are small, so chains cost little beside one pass of the generator.
+
+    Args:
+        prior: f, **(B, d) -> (B,)**, low = likely; has ``latent_dim``, d, see `ebm_zoo.networks.LatentEnergy`.
+        generator: output model p(x | z), see `LatentVariableModel`.
+        space: shape and range of the data, or the tokens they are made of.
+        prior_langevin: Langevin dynamics on E.
+        posterior_langevin: Langevin dynamics of an inference in learning.
+        optim: Adam settings for ``prior`` and ``generator``.
+        infer_steps: steps of an inference in the tasks; 0 = as in learning.
+        penalty: weight of the squared f, see `ebm_zoo.losses.maximum_likelihood`.
+
+    Raises:
+        ConfigError: if a number is out of its range, or prior and generator have latent vectors of two sizes.
+
+    References:
+        Pang, Han, Nijkamp, Zhu, Wu. Learning Latent Space Energy-Based Prior Model. 2020.
+        https://arxiv.org/abs/2006.08205
+
+    Notes:
+        The official code leaves 1/2σ² out of the generator's loss, which Adam makes the same up to its epsilon; and it
+        has no penalty.
+    """
+
+    def __init__(
+        self,
+        prior: nn.Module,
+        generator: nn.Module,
+        space: Space | TokenSpace,
+        prior_langevin: Langevin,
+        posterior_langevin: Langevin,
+        optim: dict[str, Adam],
+        infer_steps: int = 0,
+        penalty: float = 0.0,
+    ) -> None:
+        super().__init__(generator, space, posterior_langevin, optim, infer_steps)
+        if penalty < 0:
+            raise ConfigError(f"penalty must be 0 or more, not {penalty}.")
+        self.prior, self.prior_langevin, self.penalty = without_batch_norm(prior), prior_langevin, penalty
+        sizes = [getattr(network, "latent_dim", None) for network in (prior, generator)]
+        if sizes[0] != sizes[1]:
+            raise ConfigError(f"The prior's latent_dim is {sizes[0]}, the generator's {sizes[1]}: they must agree.")
+
+    @property
+    def chain_length(self) -> int:
+        """Steps of a chain on the prior."""
+        return self.prior_langevin.steps
+
+    def prior_energy(self, latent: Tensor) -> Tensor:
+        """E(z) = f(z) + ‖z‖²/2, **(B, d) -> (B,)**."""
+        return self.prior(latent) + latent.square().sum(1) / 2
+
+    def latent(self, n: int, *, generator: Any = None, **settings: Any) -> Tensor:
+        """Draw z by Langevin dynamics on E from N(0, I), **(n, d)**; see `LatentVariableModel`."""
+        return self.prior_langevin(self.prior_energy, self._normal(n, generator), generator=generator, **settings)
+
+    def learn_prior(self, latent: Tensor) -> dict[str, Tensor]:
+        """Raise the energy of what the prior draws, lower that of what was inferred."""
+        drawn = self.latent(len(latent))
+        return {"prior": maximum_likelihood(self.prior, latent, drawn, penalty=self.penalty)}

@@ -1,0 +1,91 @@
+"""Models of sentences on the command line."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import TOKENS, coopnets, sentence_ebm
+from zoo_helpers import done, refused
+
+from ebm_zoo import save_pretrained
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """A working folder with a model and some sentences."""
+    monkeypatch.chdir(tmp_path)
+    save_pretrained(sentence_ebm(), "model")
+    Path("x.txt").write_text("abc\n\nab\nc\nca\n")
+    return tmp_path
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return sentence_ebm().eval()
+
+
+def test_samples_are_printed_or_written(model):
+    drawn = TOKENS.text(model.sample(3, generator=torch.Generator().manual_seed(4)))
+    assert done("sample", "model", "--n", 3, "--seed", 4).splitlines() == drawn
+    assert done("sample", "model", "--n", 3, "--seed", 4, "--out", "y.txt") == "y.txt: 3 sentences\n"
+    assert Path("y.txt").read_text().splitlines() == drawn
+    assert len(done("sample", "model", "--n", 101, "--steps", 1).splitlines()) == 101
+
+
+def test_sentences_are_rebuilt_and_walked(model):
+    torch.manual_seed(4)
+    rebuilt = TOKENS.text(model.reconstruct(TOKENS.ids(["abc", "ab", "c", "ca"])))
+    assert done("apply", "model", "reconstruct", "--input", "x.txt", "--seed", 4).splitlines() == rebuilt
+    walks = done("apply", "model", "interpolate", "--input", "x.txt", "--n", 5, "--steps", 2)
+    assert len(walks.splitlines()) == 10
+    done("apply", "model", "reconstruct", "--input", "x.txt", "--out", "y.smi")
+    assert len(Path("y.smi").read_text().splitlines()) == 4
+
+
+def test_beginnings_are_continued():
+    finished = done("apply", "model", "inpaint", "--input", "x.txt").splitlines()
+    assert [line[: len(begun)] for line, begun in zip(finished, ("abc", "ab", "c", "ca"), strict=True)] == [
+        *("abc", "ab", "c", "ca"),
+    ]  # fmt: skip
+
+
+def test_numbers_go_to_tables(model):
+    done("apply", "model", "log_joint", "--input", "x.txt", "--seed", 4, "--out", "y.csv")
+    with Path("y.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[1] == "log_joint" and [row[0] for row in rows] == ["abc", "ab", "c", "ca"]
+    torch.manual_seed(4)
+    wanted = model.log_joint(TOKENS.ids(["abc", "ab", "c", "ca"]))
+    np.testing.assert_allclose([float(row[1]) for row in rows], wanted.numpy(), rtol=1e-5)
+    done("apply", "model", "infer", "--input", "x.txt", "--out", "z.npy")
+    assert np.load("z.npy").shape == (4, 4)
+
+
+def test_what_does_not_fit_is_refused():
+    Path("unknown.txt").write_text("ab\nad\n")
+    Path("long.txt").write_text("ababab\n")
+    Path("empty.txt").write_text("\n\n")
+    Path("odd.txt").write_text("a\n")
+
+    def apply(task, source, *more):
+        return ("apply", "model", task, "--input", source, *more)
+
+    refused(*apply("reconstruct", "unknown.txt"), says=("unknown.txt: 'ad': 'd' is not in the vocabulary",))
+    refused(*apply("reconstruct", "long.txt"), says=("long.txt: 'ababab': 6 tokens", "rows of 6"))
+    refused(*apply("reconstruct", "empty.txt"), says=("empty.txt has no sentence",))
+    refused(*apply("reconstruct", "nowhere.txt"), says=("nowhere.txt is no file", "one sentence per line"))
+    refused(*apply("interpolate", "odd.txt"), says=("even number, not 1",))
+    refused(*apply("reconstruct", "x.txt", "--out", "y.png"), says=("Cannot write y.png", ".txt, .smi"))
+    refused(*apply("energy", "x.txt"), says=("ends in .csv, .npy, .npz", "--out"))
+    refused(*apply("energy", "x.txt", "--out", "y.txt"), says=("Cannot write y.txt", ".csv, .npy, .npz"))
+    refused(*apply("sample", "x.txt"), says=("ebm-zoo sample",))
+    refused("sample", "model", "--out", "y.png", says=("Cannot write y.png",))
+
+
+def test_models_of_images_need_a_file():
+    save_pretrained(coopnets(), "images")
+    refused("sample", "images", says=("ends in .png", "--out"))
+    refused("apply", "images", "energy", "--input", "x.npy", says=("ends in .csv", "--out"))
