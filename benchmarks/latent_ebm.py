@@ -20,7 +20,6 @@ from ebm_zoo.config import from_config
 from ebm_zoo.models import LatentEBM
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Langevin
-from ebm_zoo.space import Space
 from ebm_zoo.zoo import config_path
 
 NAME = "latent_ebm/fashion_mnist"
@@ -102,7 +101,8 @@ def pair(prior_steps: int, posterior_steps: int) -> tuple[LatentEBM, Published, 
     ]
     rates = [settings["optim"][name]["lr"] for name in ("prior", "generator")]
     optim = dict(zip(("prior", "generator"), map(Adam, rates), strict=True))
-    model = LatentEBM(prior, generator, Space(**settings["space"]), Langevin(*chains[0]), Langevin(*chains[1]), optim)
+    space = from_config({"class_path": "ebm_zoo.space.Space", "init_args": settings["space"]})
+    model = LatentEBM(prior, generator, space, Langevin(*chains[0]), Langevin(*chains[1]), optim)
     copies = [copy.deepcopy(network) for network in (prior, generator.generator)]
     port = Published(*copies, generator.latent_dim, generator.sigma, *chains, tuple(rates))
     return model, port, config["data"]["init_args"]["batch_size"]

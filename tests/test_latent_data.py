@@ -71,7 +71,7 @@ def test_one_pixel_is_always_known():
 def test_a_class_is_left_out():
     data = ready(LeftOutImageData("digits", left_out=4, batch_size=2000))
     labels, pixels = load_digits().target, load_digits().images
-    stored = torch.from_numpy(pixels).mul(255 / 16).round().div(255).mul(2).sub(1).float()[:, None]
+    stored = torch.from_numpy(pixels).mul(255 / 16).round().float().div(255).mul(2).sub(1)[:, None]
     dataset = data.train_dataloader().dataset
     assert torch.equal(dataset.__getitems__(list(range(len(dataset)))), stored[:1500][labels[:1500] != 4])
     inside, outside = (torch.cat(list(loader)) for loader in data.test_dataloader())
@@ -124,12 +124,11 @@ data:
 trainer:
   accelerator: cpu
   max_steps: 2
+  log_every_n_steps: 1
   enable_progress_bar: false
   enable_model_summary: false
   callbacks:
     - class_path: ebm_zoo.callbacks.AnomalyScore
-    - class_path: ebm_zoo.callbacks.Compile
-      init_args: {networks: []}
 """
 
 
