@@ -8,7 +8,7 @@ from lightning import Callback
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger
 from PIL import Image
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny import TinyData, convnet, images, trainer
 from torch import nn
 from torch.utils.data import DataLoader
@@ -155,9 +155,13 @@ def test_anomaly_score_is_the_area_under_the_curve(scale, monkeypatch):
     model.sample = lambda n, **_: images(n)
     found, outputs = figures(model, data, AnomalyScore())
     inside, outside = outputs.all("energy"), outputs.all("energy", 1)
-    expected = roc_auc_score([0] * len(inside) + [1] * len(outside), torch.cat([inside, outside]))
+    target, energy = [0] * len(inside) + [1] * len(outside), torch.cat([inside, outside])
+    expected, precision = roc_auc_score(target, energy), average_precision_score(target, energy)
     assert len(outside) == 25 and (expected == 0.5 if scale == 0 else 0.55 < expected < 0.95)
-    assert found == {"outlier_auroc": pytest.approx(expected, abs=1e-6)}
+    assert found == {
+        "outlier_auroc": pytest.approx(expected, abs=1e-6),
+        "outlier_auprc": pytest.approx(precision, abs=1e-6),
+    }
 
 
 def test_anomaly_score_needs_outliers_and_says_nothing_without():

@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused(labelled, translating):
 MODELS = ["CoopFlow", "CoopNets", "ConditionalCoopNets", "CoopVAEBM", "CycleCoopNets", "NormalizingFlow"]
 
 
-@pytest.mark.parametrize("model", [*MODELS, "SequenceCycleCoopNets"])
+@pytest.mark.parametrize("model", [*MODELS, "SequenceCycleCoopNets", "LatentEBM", "AlternatingBackProp"])
 def test_help_explains_every_argument(model):
     result = zoo("fit", "--model.help", f"ebm_zoo.models.{model}")
     assert result.code == 0

@@ -413,11 +413,12 @@ def few_steps(config: dict) -> list[str]:
     options = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
     if "sampler" in config["model"]["init_args"]:
         options.append("--model.init_args.sampler.init_args.steps=2")
+    for name in ("sample_steps", "infer_steps"):
+        if name in config["model"]["init_args"]:
+            options.append(f"--model.init_args.{name}=2")
     for name in ("prior_langevin", "posterior_langevin"):
         if name in config["model"]["init_args"]:
             options.append(f"--model.init_args.{name}.steps=2")
-    if "sample_steps" in config["model"]["init_args"]:
-        options.append("--model.init_args.sample_steps=2")
     return options
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from ebm_zoo.callbacks.pictures import gather
 from ebm_zoo.errors import ConfigError
@@ -131,23 +131,27 @@ class GenerationScores(Outputs):
 
 
 class AnomalyScore(Outputs):
-    """Area under the ROC curve of the energy, test images against outliers (the second test set).
+    """How well the energy tells test images from outliers (the second test set).
 
-    Logged as ``outlier_auroc``: the probability that an outlier has a higher energy than a test image; 0.5 is
-    chance.
+    Logged: ``outlier_auroc``, the area under the ROC curve, the probability that an outlier has a higher energy than
+    a test image (0.5 is chance); ``outlier_auprc``, the average precision with outliers as what is to be found
+    (their part of all images is chance). Where the model returns errors of reconstruction, the same of these alone:
+    ``reconstruction_outlier_auroc`` and ``reconstruction_outlier_auprc``.
     """
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log."""
-        inside, outside = self.gathered(trainer, "energy/0"), self.gathered(trainer, "energy/1")
-        if inside is None or outside is None:
-            return
-        energy = torch.cat([inside, outside])
-        target = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))]).long()
-        # binary_auroc squashes scores outside [0, 1] with a sigmoid, which would tie large energies: use ranks, equal
-        # ones for equal energies.
-        ranks = energy.unique(return_inverse=True)[1].double() / len(energy)
-        pl_module.log("outlier_auroc", binary_auroc(ranks, target).float())
+        for name, prefix in (("energy", ""), ("reconstruction_error", "reconstruction_")):
+            inside, outside = self.gathered(trainer, f"{name}/0"), self.gathered(trainer, f"{name}/1")
+            if inside is None or outside is None:
+                continue
+            score = torch.cat([inside, outside])
+            target = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))]).long()
+            # Scores outside [0, 1] would be squashed by a sigmoid, which ties large ones: use ranks, equal ones for
+            # equal scores.
+            ranks = score.unique(return_inverse=True)[1].double() / len(score)
+            pl_module.log(f"{prefix}outlier_auroc", binary_auroc(ranks, target).float())
+            pl_module.log(f"{prefix}outlier_auprc", binary_average_precision(ranks, target).float())
 
 
 def unit(model: LightningModule, images: Tensor) -> Tensor:

@@ -140,7 +140,10 @@ def _add_apply(commands) -> None:
     apply.add_argument("--n", type=int, default=8, help="interpolate, predict: images per walk or answer (default 8)")
     apply.add_argument("--iterations", type=int, default=100, help="reconstruct, interpolate: steps of inversion")
     apply.add_argument(
-        "--steps", type=int, help="inpaint, predict, translate: length of the chains; the model's own unless given"
+        "--steps",
+        type=int,
+        help="inpaint, predict, translate, and reconstruct, interpolate of models that infer by chains: length of the "
+        "chains; the model's own unless given",
     )
     apply.add_argument("--seed", type=_seed, default=0, help="seed of the noise (default 0)")
 

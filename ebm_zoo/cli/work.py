@@ -23,7 +23,7 @@ from ebm_zoo.zoo import from_pretrained
 BATCH = 100
 IMAGES = (".png", ".npy", ".npz")
 # Tasks that answer with numbers.
-VALUES = ("energy", "log_prob", "classify", "encode")
+VALUES = ("energy", "log_prob", "log_joint", "classify", "encode", "infer")
 KINDS = {"translate": (*IMAGES, ".gif")}
 
 
@@ -89,7 +89,7 @@ def apply_command(
         elif task == "predict":
             write_images(_solutions(model, images, n, steps), path, target, model.space, n)
         else:
-            answer, columns = _through_the_run(model, task, images, n, iterations)
+            answer, columns = _rebuilt(model, task, images, n, iterations, steps)
             write_images(answer, path, target, model.space, columns)
     print(f"{path}: {task} of {len(images)} image(s) by {name}")
     return 0
@@ -219,17 +219,26 @@ def _known(opaque: Tensor | None, mask: str | None, images: Tensor, source: str)
 
 
 def _inpainted(model: Any, images: Tensor, known: Tensor, steps: int | None) -> Tensor:
-    with _progress("inpainting", model.chain_length if steps is None else steps) as advance:
+    with _progress("inpainting", _length(model) if steps is None else steps) as advance:
         return model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
 
 
-def _through_the_run(model: Any, task: str, images: Tensor, n: int, iterations: int) -> tuple[Tensor, int]:
+def _length(model: Any) -> int:
+    """Steps of the chains that answer for given images."""
+    return model.infer_length if hasattr(model, "infer_length") else model.chain_length
+
+
+def _rebuilt(model: Any, task: str, images: Tensor, n: int, iterations: int, steps: int | None) -> tuple[Tensor, int]:
     if task not in ("reconstruct", "interpolate"):
         raise DataError(f"'{task}' takes no input: use `ebm-zoo {task}`.")
     if task == "interpolate" and len(images) % 2:
         raise DataError(f"Interpolation walks between pairs of images: give an even number, not {len(images)}.")
-    with _progress("inverting the short run", iterations) as advance:
-        settings = {"iterations": iterations, "progress": lambda _: advance()}
+    chains = hasattr(model, "infer_length")
+    total = iterations if not chains else _length(model) if steps is None else steps
+    with _progress("inferring", total) as advance:
+        # Models that infer by chains take steps of these, the others iterations of an optimiser.
+        way: dict[str, Any] = {"iterations": iterations, "progress": lambda _: advance()}
+        settings = {"steps": steps, "on_step": lambda *_: advance()} if chains else way
         if task == "reconstruct":
             return model.reconstruct(images, **settings), 8
         return model.interpolate(images[::2], images[1::2], n, **settings).flatten(0, 1), n

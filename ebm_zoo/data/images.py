@@ -98,10 +98,16 @@ class ImageData(LightningDataModule):
         if stage in (None, "fit", "validate") and self._train is None:
             self._setup_training()
         if stage in (None, "test", "predict") and not self._tests:
-            self._tests = [self._images(source, read(source, "test")) for source in self._sources]
+            self._tests = [self._images(source, items) for source, items in self._test_sets()]
+
+    def _training_items(self) -> Sequence[Path] | Tensor:
+        return read(self.source, "train")
+
+    def _test_sets(self) -> list[tuple[str, Sequence[Path] | Tensor]]:
+        return [(source, read(source, "test")) for source in self._sources]
 
     def _setup_training(self) -> None:
-        items = read(self.source, "train")
+        items = self._training_items()
         kept = len(items) - self.validation
         if kept < 1:
             raise DataError(
@@ -134,7 +140,7 @@ class ImageData(LightningDataModule):
     def test_dataloader(self) -> DataLoader | list[DataLoader]:
         """The test pictures, followed by the outliers' where these are given."""
         loaders = [fixed_loader(images, self.batch_size, workers=self.workers) for images in self._tests]
-        return loaders if self.outliers is not None else loaders[0]
+        return loaders if len(loaders) > 1 else loaders[0]
 
     def predict_dataloader(self) -> DataLoader:
         """The test pictures."""
