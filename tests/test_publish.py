@@ -69,8 +69,10 @@ def same(a: EnergyModel, b: EnergyModel) -> bool:
     x = torch.rand(8, *a.space.shape)
     if "classify" in a.tasks:
         return equal and torch.equal(a.classify(x), b.classify(x))
-    question = torch.rand(8, *a.condition.shape)
     seeds = [{"generator": seed, "steps": 2} for seed in seeds]
+    if "translate" in a.tasks:
+        return equal and torch.equal(a.translate(x, "b", **seeds[0]), b.translate(x, "b", **seeds[1]))
+    question = torch.rand(8, *a.condition.shape)
     return equal and torch.equal(a.predict(question, **seeds[0])[1], b.predict(question, **seeds[1])[1])
 
 

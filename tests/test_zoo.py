@@ -425,9 +425,8 @@ def few_steps(config: dict) -> list[str]:
 def small_networks(config: dict) -> list[str]:
     """Options for flows and residual energies that take no time, unless one begins as a shipped model."""
     options: list[str] = []
-    if any(
-        each["init_args"].get("source") in catalog() for each in config["trainer"]["callbacks"] if "init_args" in each
-    ):
+    callbacks = config["trainer"].get("callbacks", [])
+    if any(each.get("init_args", {}).get("source") in catalog() for each in callbacks):
         return options
     for name, network in config["model"]["init_args"].items():
         kind = network.get("class_path", "") if isinstance(network, dict) else ""
