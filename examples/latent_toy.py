@@ -84,15 +84,17 @@ def train(data: Tensor, updates: int) -> LatentEBM:
         model.generator.generator.line.weight.copy_(torch.eye(2))
     rates = [{"params": model.prior.parameters(), "lr": 3e-3}, {"params": model.generator.parameters(), "lr": 3e-4}]
     optimizer = torch.optim.Adam(rates, betas=(0.5, 0.999))
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     for _ in range(updates):
         losses = model.losses(data[torch.randint(len(data), (200,))])
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
+        decay.step()
     return model
 
 
-def main(folder: Path, updates: int = 600, n: int = 5000) -> None:
+def main(folder: Path, updates: int = 800, n: int = 5000) -> None:
     """Train on both data sets and draw the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
