@@ -71,28 +71,30 @@ def density(model: LatentEBM) -> Tensor:
 def train(data: Tensor, updates: int) -> LatentEBM:
     """A LatentEBM of points."""
     model = LatentEBM(
-        LatentEnergy(2, (64, 64)),
+        LatentEnergy(2, (128, 128)),
         GaussianOutput(Small(), sigma=0.15),
         Space((2,), -4.0, 4.0),
-        prior_langevin=Langevin(steps=60, step_size=0.2),
+        prior_langevin=Langevin(steps=60, step_size=(0.3, 0.06)),
         posterior_langevin=Langevin(steps=20, step_size=0.1),
         optim={"prior": Adam(), "generator": Adam()},
         infer_steps=100,
-        penalty=1e-3,
+        penalty=1e-4,
     )
     with torch.no_grad():
-        model.generator.generator.line.weight.copy_(1.5 * torch.eye(2))
-    rates = [{"params": model.prior.parameters(), "lr": 1e-3}, {"params": model.generator.parameters(), "lr": 3e-4}]
+        model.generator.generator.line.weight.copy_(torch.eye(2))
+    rates = [{"params": model.prior.parameters(), "lr": 3e-3}, {"params": model.generator.parameters(), "lr": 3e-4}]
     optimizer = torch.optim.Adam(rates, betas=(0.5, 0.999))
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     for _ in range(updates):
         losses = model.losses(data[torch.randint(len(data), (200,))])
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
+        decay.step()
     return model
 
 
-def main(folder: Path, updates: int = 1000, n: int = 5000) -> None:
+def main(folder: Path, updates: int = 800, n: int = 5000) -> None:
     """Train on both data sets and draw the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
