@@ -321,7 +321,8 @@ def test_shipped_models_answer_the_command_line(shown, tmp_path, monkeypatch):
     for metric in shown.metrics:
         assert f"\n{metric.name} " in text
     if "sample" in shown.tasks:
-        done("sample", shown.name, "--n", 2, "--steps", 2, "--out", "a.npy")
+        steps = 0 if shown.model == "NormalizingFlow" else 2
+        done("sample", shown.name, "--n", 2, "--steps", steps, "--out", "a.npy")
         assert np.load("a.npy").shape == (2, *shown.space.shape)
 
 
