@@ -1,5 +1,6 @@
 """Pictures of what a model answers, to a file and to every logger that takes images."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,60 @@ def picture_grid(images: Tensor, low: float, high: float, columns: int = 8, side
     return make_grid(pixels, nrow=columns, padding=2, pad_value=1.0)
 
 
-class Pictures(Callback):
+class Answers(Callback, ABC):
+    """Writes what a model answers to the first batch of each validation and test, and to every batch of prediction."""
+
+    @abstractmethod
+    def write(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
+        """Write answers.
+
+        Args:
+            trainer: whose run folder they go to, on its first process.
+            model: what answered.
+            outputs: what its step returned.
+            name: of the file, without suffix.
+        """
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write what the first validation batch was answered."""
+        if batch_idx == 0 and not trainer.sanity_checking:
+            self.write(trainer, pl_module, outputs, f"validation_{trainer.global_step:07d}")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write what the first test batch was answered."""
+        if batch_idx == 0:
+            self.write(trainer, pl_module, outputs, "test")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write every batch of answers."""
+        self.write(trainer, pl_module, outputs, f"predict_{batch_idx:05d}")
+
+
+class Pictures(Answers):
     """Save a grid of the samples that validation, test and prediction return.
 
     The first batch of each run is drawn; where images are translated, question, draft, solution and truth stand below
@@ -61,7 +115,7 @@ class Pictures(Callback):
             with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
                 torch.manual_seed(0)
                 answers = self._asked(model, batch)
-        self._draw(trainer, model, answers, f"train_{trainer.global_step:07d}")
+        self.write(trainer, model, answers, f"train_{trainer.global_step:07d}")
 
     def _asked(self, model: Any, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """What a model that translates answers to a batch of training pairs."""
@@ -77,45 +131,8 @@ class Pictures(Callback):
             pair = isinstance(batch, (list, tuple)) and batch[1].dim() == batch[0].dim()
             self._batch = batch if pair else None
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw a validation batch."""
-        if batch_idx == 0 and not trainer.sanity_checking:
-            self._draw(trainer, pl_module, outputs, f"validation_{trainer.global_step:07d}")
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw the first test batch."""
-        if batch_idx == 0:
-            self._draw(trainer, pl_module, outputs, "test")
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw every batch of answers."""
-        self._draw(trainer, pl_module, outputs, f"predict_{batch_idx:05d}")
-
-    def _draw(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
+    def write(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
+        """Write a picture of answers; see `Answers`."""
         if not trainer.is_global_zero or not isinstance(outputs, dict):
             return
         images, columns = self._tiles(outputs)

@@ -3,17 +3,17 @@
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from ebm_zoo.callbacks.pictures import run_folder
+from ebm_zoo.callbacks.pictures import Answers, run_folder
 from ebm_zoo.callbacks.scores import Outputs
 from ebm_zoo.errors import ConfigError
 from ebm_zoo.files import atomic
 from ebm_zoo.metrics import molecule_scores
 
 
-class Sentences(Callback):
+class Sentences(Answers):
     """Write the first samples that validation, test and prediction return to ``sentences/`` in the run's folder.
 
     Where nothing is validated, each epoch of training ends with fresh samples, always from the same noise.
@@ -30,47 +30,10 @@ class Sentences(Callback):
         model: Any = pl_module
         if trainer.is_global_zero and not sum(trainer.num_val_batches):
             drawn = model.sample(self.count, generator=torch.Generator(model.device).manual_seed(0))
-            self._write(trainer, model, {"samples": drawn}, f"train_{trainer.global_step:07d}")
+            self.write(trainer, model, {"samples": drawn}, f"train_{trainer.global_step:07d}")
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write what a validation's first batch was answered."""
-        if batch_idx == 0 and not trainer.sanity_checking:
-            self._write(trainer, pl_module, outputs, f"validation_{trainer.global_step:07d}")
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write what the first test batch was answered."""
-        if batch_idx == 0:
-            self._write(trainer, pl_module, outputs, "test")
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write every batch of answers."""
-        self._write(trainer, pl_module, outputs, f"predict_{batch_idx:05d}")
-
-    def _write(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
+    def write(self, trainer: Trainer, model: LightningModule, outputs: Any, name: str) -> None:
+        """Write the samples; see `Answers`."""
         if not trainer.is_global_zero:
             return
         lines = sentences(model, outputs["samples"][: self.count])

@@ -1,16 +1,13 @@
 """`ebm-zoo sample` and `apply`."""
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
+from ebm_zoo.cli.answers import BATCH, domain_of, inpainted, progress, rebuilt, solutions, translated, values
 from ebm_zoo.cli.clips import read_clips, write_clips
 from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
 from ebm_zoo.cli.sentences import apply_sentences, sample_sentences
@@ -20,7 +17,6 @@ from ebm_zoo.files import atomic
 from ebm_zoo.space import Space, TokenSpace
 from ebm_zoo.zoo import from_pretrained
 
-BATCH = 100
 IMAGES = (".png", ".npy", ".npz")
 # Tasks that answer with numbers.
 VALUES = ("energy", "log_prob", "log_joint", "classify", "encode", "infer")
@@ -42,7 +38,7 @@ def sample_command(
     batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
     total = len(batches) * (model.chain_length if steps is None else steps)
     with atomic(path) as target:
-        with _progress(f"sampling {n}", total) as advance:
+        with progress(f"sampling {n}", total) as advance:
             parts = [
                 model.sample(k, steps=steps, generator=generator, on_step=lambda *_: advance(), **settings)
                 for k in batches
@@ -78,18 +74,18 @@ def apply_command(
     torch.manual_seed(seed)
     with atomic(path) as target:
         if task in VALUES:
-            write_values(_values(model, task, images, condition, of), task, names, path, target)
+            write_values(values(model, task, images, condition, of), task, names, path, target)
         elif task == "translate":
-            _write(_translated(model, images, to, steps), path, target, model.space)
+            _write(translated(model, images, to, steps), path, target, model.space)
         elif task == "predict_next":
-            write_images(model.predict_next(images, _domain("of", of)), path, target, model.space)
+            write_images(model.predict_next(images, domain_of("of", of)), path, target, model.space)
         elif task == "inpaint":
             known = _known(opaque, mask, images, input)
-            write_images(_inpainted(model, images, known, steps), path, target, model.space)
+            write_images(inpainted(model, images, known, steps), path, target, model.space)
         elif task == "predict":
-            write_images(_solutions(model, images, n, steps), path, target, model.space, n)
+            write_images(solutions(model, images, n, steps), path, target, model.space, n)
         else:
-            answer, columns = _rebuilt(model, task, images, n, iterations, steps)
+            answer, columns = rebuilt(model, task, images, n, iterations, steps)
             write_images(answer, path, target, model.space, columns)
     print(f"{path}: {task} of {len(images)} image(s) by {name}")
     return 0
@@ -139,29 +135,6 @@ def _asked(model: Any, task: str) -> Space:
     return model.condition
 
 
-@torch.no_grad()
-def _values(model: Any, task: str, images: Tensor, condition: str | None, of: str | None) -> Tensor:
-    given, method = _given(model, condition, len(images)), getattr(model, task)
-    domains = "of" in inspect.signature(method).parameters
-    if of is not None and not domains:
-        raise DataError(f"'{task}' of this model knows no domains: leave --of out.")
-    settings = {"of": _domain("of", of)} if domains else {}
-    batches = zip(images.split(BATCH), *(each.split(BATCH) for each in given), strict=True)
-    return torch.cat([method(*batch, **settings) for batch in batches])
-
-
-def _domain(option: str, domain: str | None) -> str:
-    if domain is None:
-        raise DataError(f"This model knows two domains: give --{option} a or --{option} b.")
-    return domain
-
-
-def _translated(model: Any, images: Tensor, to: str | None, steps: int | None) -> Tensor:
-    target, parts = _domain("to", to), images.split(BATCH)
-    with _progress("translating", (model.chain_length if steps is None else steps) * len(parts)) as advance:
-        return torch.cat([model.translate(x, target, steps=steps, on_step=lambda *_: advance()) for x in parts])
-
-
 def _write(answer: Tensor, path: Path, target: Path, space: Space) -> None:
     if answer.dim() == 5:
         write_clips(answer, path, target, space)
@@ -169,32 +142,6 @@ def _write(answer: Tensor, path: Path, target: Path, space: Space) -> None:
         raise DataError(f"Cannot write {path}: this model answers with images, which do not move.")
     else:
         write_images(answer, path, target, space)
-
-
-def _solutions(model: Any, questions: Tensor, n: int, steps: int | None) -> Tensor:
-    total = (model.chain_length if steps is None else steps) * len(questions.split(BATCH))
-    with _progress("answering", total) as advance:
-        settings = {"steps": steps, "on_step": lambda *_: advance()}
-        return torch.cat([model.predict(x, n, **settings)[1] for x in questions.split(BATCH)]).flatten(0, 1)
-
-
-def _given(model: Any, condition: str | None, n: int) -> tuple[Tensor, ...]:
-    """Conditions of n images whose energy is asked for, if the model knows any."""
-    if not hasattr(model, "condition"):
-        if condition is not None:
-            raise DataError("This model knows no conditions: leave --condition out.")
-        return ()
-    if condition is None:
-        raise DataError("The energy depends on a condition: give --condition, a class or images.")
-    if isinstance(model.condition, Space):
-        given = read_images(condition, model.condition)[0]
-    elif condition.isdecimal():
-        given = model.condition.check(torch.tensor([int(condition)]))
-    else:
-        raise DataError(f"This model knows classes 0 to {model.condition.count - 1}: '{condition}' is none.")
-    if len(given) not in (1, n):
-        raise DataError(f"{condition} holds {len(given)} conditions for {n} images: give one, or one for each.")
-    return (given.expand(n, *given.shape[1:]),)
 
 
 def _shape_for(model: Any, name: str, size: int) -> tuple[int, int, int]:
@@ -216,38 +163,3 @@ def _known(opaque: Tensor | None, mask: str | None, images: Tensor, source: str)
     if known.expand(len(images), -1, -1, -1).all():
         raise DataError("The mask leaves no pixel unknown: there is nothing to fill.")
     return known
-
-
-def _inpainted(model: Any, images: Tensor, known: Tensor, steps: int | None) -> Tensor:
-    with _progress("inpainting", _length(model) if steps is None else steps) as advance:
-        return model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
-
-
-def _length(model: Any) -> int:
-    """Steps of the chains that answer for given images."""
-    return model.infer_length if hasattr(model, "infer_length") else model.chain_length
-
-
-def _rebuilt(model: Any, task: str, images: Tensor, n: int, iterations: int, steps: int | None) -> tuple[Tensor, int]:
-    if task not in ("reconstruct", "interpolate"):
-        raise DataError(f"'{task}' takes no input: use `ebm-zoo {task}`.")
-    if task == "interpolate" and len(images) % 2:
-        raise DataError(f"Interpolation walks between pairs of images: give an even number, not {len(images)}.")
-    chains = hasattr(model, "infer_length")
-    total = iterations if not chains else _length(model) if steps is None else steps
-    with _progress("inferring", total) as advance:
-        # Models that infer by chains take steps of these, the others iterations of an optimiser.
-        way: dict[str, Any] = {"iterations": iterations, "progress": lambda _: advance()}
-        settings = {"steps": steps, "on_step": lambda *_: advance()} if chains else way
-        if task == "reconstruct":
-            return model.reconstruct(images, **settings), 8
-        return model.interpolate(images[::2], images[1::2], n, **settings).flatten(0, 1), n
-
-
-@contextmanager
-def _progress(text: str, total: int) -> Iterator[Any]:
-    console = Console(stderr=True)
-    # Off a terminal a bar is noise in a log.
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda: bar.advance(task)

@@ -98,7 +98,9 @@ class ImageData(LightningDataModule):
         if stage in (None, "fit", "validate") and self._train is None:
             self._setup_training()
         if stage in (None, "test", "predict") and not self._tests:
-            self._tests = [self._images(source, items) for source, items in self._test_sets()]
+            self._tests = [
+                self._presented(self._images(source, items), training=False) for source, items in self._test_sets()
+            ]
 
     def _training_items(self) -> Sequence[Path] | Tensor:
         return read(self.source, "train")
@@ -115,8 +117,12 @@ class ImageData(LightningDataModule):
                 f"{self.validation}: lower validation."
             )
         if self.validation:
-            self._validation = self._images(self.source, items[kept:])
-        self._train = self._images(self.source, items[:kept], self.flip)
+            self._validation = self._presented(self._images(self.source, items[kept:]), training=False)
+        self._train = self._presented(self._images(self.source, items[:kept], self.flip), training=True)
+
+    def _presented(self, images: ImageSet, *, training: bool) -> Any:
+        """What batches are made of: the pictures, unless a subclass shows them otherwise."""
+        return images
 
     def _images(self, source: str, items: Sequence[Path] | Tensor, flip: float = 0.0) -> ImageSet:
         images = ImageSet(fitted(items, self._fit), self.value_range, flip)

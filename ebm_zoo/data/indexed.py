@@ -88,13 +88,6 @@ class IndexedImageData(ImageData):
         require(0 <= missing < 1, f"missing is {missing}: give a part of the pixels, from 0 to less than 1.")
         self.missing = missing
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read what a stage needs, and draw which pixels are missing."""
-        super().setup(stage)
-        if self._train is not None and not isinstance(self._train, Indexed):
-            self._train = Indexed(self._train, self.missing, hidden=True)
-            if self._validation is not None:
-                self._validation = Indexed(self._validation, self.missing, hidden=False)
-        self._tests = [
-            each if isinstance(each, Indexed) else Indexed(each, self.missing, hidden=False) for each in self._tests
-        ]
+    def _presented(self, images: ImageSet, *, training: bool) -> Indexed:
+        """The pictures with what is known of them, and their index."""
+        return Indexed(images, self.missing, hidden=training)

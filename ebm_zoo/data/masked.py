@@ -88,16 +88,8 @@ class MaskedImageData(ImageData):
         require(hole >= 1, f"hole is {hole}: give at least 1 pixel.")
         self.hole = hole
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read what a stage needs, and cut the holes."""
-        super().setup(stage)
-        if self._train is not None and not isinstance(self._train, Holed):
-            self._train = self._holed(self._train, anywhere=True)
-            if self._validation is not None:
-                self._validation = self._holed(self._validation)
-        self._tests = [each if isinstance(each, Holed) else self._holed(each) for each in self._tests]
-
-    def _holed(self, images: ImageSet, anywhere: bool = False) -> Holed:
+    def _presented(self, images: ImageSet, *, training: bool) -> Holed:
+        """The pictures with their holes."""
         if self.hole > min(self.shape[1:]):
             raise DataError(f"hole is {self.hole}, but {self.source} has {self.shape[2]} x {self.shape[1]}: lower it.")
-        return Holed(images, self.hole, anywhere)
+        return Holed(images, self.hole, anywhere=training)
