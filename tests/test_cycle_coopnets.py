@@ -185,6 +185,11 @@ def test_translators_start_where_they_say():
     near = ResNetTranslator(1, width=4, blocks=2, keep=0.75)
     torch.testing.assert_close(near(x), 0.75 * x)
     assert not torch.allclose(translator()(x), translator(keep=0.1)(x), atol=0.1)
+    # A predicted frame may lie beyond the range.
+    far = (4 * x).requires_grad_()
+    torch.testing.assert_close(near(far), 0.75 * far.clamp(-1, 1))
+    near(far).sum().backward()
+    assert far.grad.isfinite().all()
     torch.testing.assert_close(WarpedTranslator(near)(x), 0.75 * x)
     # Enlarged twice, the middle of a picture fills it.
     plain = torch.full((1, 1, 8, 8), -1.0)

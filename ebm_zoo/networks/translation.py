@@ -88,6 +88,8 @@ class ResNetTranslator(nn.Module):
 
         h = up ∘ blocks ∘ down (x),    g(x) = tanh(h + artanh(ρ x))
 
+    What bypasses the network is cut to [−1, 1]: a predicted frame may lie beyond.
+
     Args:
         channels: channels of the images of either domain.
         width: filters at full size; twice as many at half the size, four times at a quarter.
@@ -140,7 +142,7 @@ class ResNetTranslator(nn.Module):
         if x.shape[2] % 4 or x.shape[3] % 4 or min(x.shape[2:]) < 8:
             raise ConfigError(f"Sides must be multiples of 4 from 8 on, not {tuple(x.shape[2:])}: resize first.")
         change = self.last(self.up(self.middle(self.down(x)))).float()
-        return (change + (self.keep * x.float()).atanh()).tanh()
+        return (change + (self.keep * x.float().clamp(-1, 1)).atanh()).tanh()
 
 
 class _ResidualBlock(nn.Module):
