@@ -17,6 +17,7 @@ from ebm_zoo.networks import (
     ConvGRUPredictor,
     CoopNetsGenerator,
     DoublingGenerator,
+    DoublingTranslator,
     GaussianReference,
     LabelledEnergy,
     LabelledGenerator,
@@ -360,6 +361,7 @@ def test_parameter_count_of_the_papers_translator():
 
 @pytest.mark.parametrize("make", [
     lambda: ResNetTranslator(3, width=4, blocks=2),
+    lambda: DoublingTranslator(3, width=4, blocks=2),
     lambda: WarpedTranslator(ResNetTranslator(3, width=4, blocks=2, keep=0.5), 1.2),
 ])  # fmt: skip
 def test_one_translation_per_image_that_sees_no_other(make):
@@ -369,6 +371,13 @@ def test_one_translation_per_image_that_sees_no_other(make):
     found = network(x)
     assert found.shape == x.shape and found.dtype == torch.float32 and found.abs().max() <= 1
     torch.testing.assert_close(network(x[1:2]), found[1:2], rtol=1e-4, atol=1e-5)
+
+
+def test_repeated_pixels_draw_no_grid_into_a_plain_map():
+    torch.manual_seed(0)
+    rising = (nn.Sequential(*make.rise(4, 8)) for make in (DoublingTranslator, ResNetTranslator))
+    plain, gridded = (layers(torch.ones(1, 4, 16, 16))[..., 4:-4, 4:-4].std((2, 3)).max() for layers in rising)
+    assert plain < 1e-5 and gridded > 0.1
 
 
 def test_a_translator_drops_features_in_training_alone():

@@ -10,7 +10,7 @@ from ebm_zoo.networks.recurrent import ConvGRUPredictor
 from ebm_zoo.networks.reference import GaussianReference
 from ebm_zoo.networks.residual import ResidualEnergy
 from ebm_zoo.networks.sequence import RecurrentOutput
-from ebm_zoo.networks.translation import ResNetTranslator, UNetGenerator, WarpedTranslator
+from ebm_zoo.networks.translation import DoublingTranslator, ResNetTranslator, UNetGenerator, WarpedTranslator
 
 __all__ = [
     "ConvEncoder",
@@ -21,6 +21,7 @@ __all__ = [
     "CouplingSize",
     "Dequantisation",
     "DoublingGenerator",
+    "DoublingTranslator",
     "FlowPlusPlus",
     "GaussianOutput",
     "GaussianReference",

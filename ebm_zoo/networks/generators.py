@@ -165,6 +165,6 @@ class DoublingGenerator(nn.Module):
         return self.last(x).float().tanh()
 
 
-def doubled(before: int, after: int) -> tuple[nn.Module, nn.Module]:
+def doubled(before: int, after: int) -> tuple[nn.Upsample, nn.Conv2d]:
     """Layers that repeat every pixel 2×2 and convolve, **(B, before, H, W) -> (B, after, 2H, 2W)**."""
     return nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, 1, 1)

@@ -125,13 +125,15 @@ class ResNetTranslator(nn.Module):
             *_normalised(nn.Conv2d(2 * n, 4 * n, 3, 2, 1)),
         )
         self.middle = nn.Sequential(*(_ResidualBlock(4 * n, drop) for _ in range(blocks)))
-        self.up = nn.Sequential(
-            *_normalised(nn.ConvTranspose2d(4 * n, 2 * n, 3, 2, 1, 1)),
-            *_normalised(nn.ConvTranspose2d(2 * n, n, 3, 2, 1, 1)),
-        )
+        self.up = nn.Sequential(*self.rise(4 * n, 2 * n), *self.rise(2 * n, n))
         self.last = nn.Conv2d(n, channels, 7, 1, 3, padding_mode="reflect")
         for parameter in self.last.parameters() if keep else ():
             nn.init.zeros_(parameter)
+
+    @staticmethod
+    def rise(before: int, after: int) -> tuple[nn.Module, ...]:
+        """Layers that double the sides, **(B, before, H, W) -> (B, after, 2H, 2W)**."""
+        return _normalised(nn.ConvTranspose2d(before, after, 3, 2, 1, 1))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Images of the other domain, **(B, C, H, W) -> (B, C, H, W)** in [−1, 1].
@@ -143,6 +145,22 @@ class ResNetTranslator(nn.Module):
             raise ConfigError(f"Sides must be multiples of 4 from 8 on, not {tuple(x.shape[2:])}: resize first.")
         change = self.last(self.up(self.middle(self.down(x)))).float()
         return (change + (self.keep * x.float().clamp(-1, 1)).atanh()).tanh()
+
+
+class DoublingTranslator(ResNetTranslator):
+    """The same with repeated pixels and convolutions on the way up, for photographs.
+
+    Transposed convolutions with a stride draw a grid of its period into smooth pictures; repeated pixels do not.
+
+    References:
+        Odena, Dumoulin, Olah. Deconvolution and Checkerboard Artifacts. 2016. https://doi.org/10.23915/distill.00003
+    """
+
+    @staticmethod
+    def rise(before: int, after: int) -> tuple[nn.Module, ...]:
+        """Layers that double the sides, **(B, before, H, W) -> (B, after, 2H, 2W)**."""
+        repeat, convolution = doubled(before, after)
+        return repeat, *_normalised(convolution)
 
 
 class _ResidualBlock(nn.Module):
