@@ -2,7 +2,7 @@
 
 Data are eight Gaussians and a pinwheel. The generator is so small that it cannot bend N(0, I) to them: the prior has to
 learn what inference finds. A row of latent_toy.png has the data, the aggregated posterior (z inferred from them), the
-learned density exp(−E), samples of the prior, and the data they become.
+learned density exp(−E) by its logarithm, samples of the prior, and the data they become.
 """
 
 import math
@@ -22,6 +22,7 @@ from ebm_zoo.space import Space
 
 EXTENT = 3.0
 SIDE = 96
+NATS = 12.0
 
 
 class Small(nn.Module):
@@ -61,20 +62,20 @@ def histogram(points: Tensor) -> Tensor:
 
 @torch.no_grad()
 def density(model: LatentEBM) -> Tensor:
-    """exp(−E) of the prior as a picture."""
+    """exp(−E) of the prior by its logarithm, dark = dense, white = `NATS` below its highest."""
     axis = torch.linspace(-EXTENT, EXTENT, SIDE)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(-1, 2)
     energy = model.prior_energy(grid).view(1, SIDE, SIDE)
-    return 1 - (energy.min() - energy).exp()
+    return ((energy - energy.min()) / NATS).clamp(0, 1)
 
 
 def train(data: Tensor, updates: int) -> LatentEBM:
     """A LatentEBM of points."""
     model = LatentEBM(
-        LatentEnergy(2, (128, 128)),
+        LatentEnergy(2, (256, 256)),
         GaussianOutput(Small(), sigma=0.15),
         Space((2,), -4.0, 4.0),
-        prior_langevin=Langevin(steps=60, step_size=(0.3, 0.06)),
+        prior_langevin=Langevin(steps=120, step_size=(0.5, 0.1)),
         posterior_langevin=Langevin(steps=20, step_size=0.1),
         optim={"prior": Adam(), "generator": Adam()},
         infer_steps=100,
@@ -82,7 +83,7 @@ def train(data: Tensor, updates: int) -> LatentEBM:
     )
     with torch.no_grad():
         model.generator.generator.line.weight.copy_(torch.eye(2))
-    rates = [{"params": model.prior.parameters(), "lr": 3e-3}, {"params": model.generator.parameters(), "lr": 3e-4}]
+    rates = [{"params": model.prior.parameters(), "lr": 2e-3}, {"params": model.generator.parameters(), "lr": 3e-4}]
     optimizer = torch.optim.Adam(rates, betas=(0.5, 0.999))
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     for _ in range(updates):
@@ -94,7 +95,7 @@ def train(data: Tensor, updates: int) -> LatentEBM:
     return model
 
 
-def main(folder: Path, updates: int = 800, n: int = 5000) -> None:
+def main(folder: Path, updates: int = 1500, n: int = 5000) -> None:
     """Train on both data sets and draw the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
