@@ -18,7 +18,10 @@ from torch import Tensor
 
 import ebm_zoo.data
 from ebm_zoo import from_pretrained
+from ebm_zoo.errors import ConfigError
 from ebm_zoo.metrics import importance_bound, laplace_proposal, log_normaliser, log_weights
+from ebm_zoo.metrics.latent import Potential
+from ebm_zoo.samplers.base import at_step
 from ebm_zoo.zoo import config_path
 
 BATCH = 100
@@ -34,22 +37,32 @@ def sentence_data(name: str, model: Any) -> Any:
     return data
 
 
+def prior_potential(model: Any) -> Potential:
+    """E(z) / T: what the model draws z from is exp(−E / T), at the temperature T = σ² of the prior's chains."""
+    chains = getattr(model, "prior_langevin", None)  # none where the prior is N(0, I)
+    noise = 1.0 if chains is None else at_step(chains.noise_scale, chains.steps - 1, chains.steps)
+    if not noise:
+        raise ConfigError("The prior's chains are without noise (noise_scale 0): what they draw has no density.")
+    return lambda z: model.prior_energy(z) / noise**2
+
+
 def prior_constant(model: Any, generator: torch.Generator) -> tuple[float, float]:
-    """log ∫ exp(−E(z)) dz / (2π)^{d/2} of the prior, raised by three standard errors, and its effective draws."""
+    """log ∫ exp(−E(z) / T) dz / (2π)^{d/2} of the prior, raised by three standard errors, and its effective draws."""
     with torch.no_grad():
         drawn = model.latent(PRIOR_ROWS, generator=generator)
     # A little wider than what the prior's chains find: where a proposal is too narrow, a few draws have all the weight.
     covariance = 1.2 * torch.cov(drawn.T).view(drawn.shape[1], -1)
     mean = drawn.mean(0).expand(PRIOR_ROWS, -1)
     factor = torch.linalg.cholesky(covariance).expand(PRIOR_ROWS, -1, -1)
-    return log_normaliser(log_weights(model.prior_energy, mean, factor, PRIOR_DRAWS, generator).flatten())
+    return log_normaliser(log_weights(prior_potential(model), mean, factor, PRIOR_DRAWS, generator).flatten())
 
 
 def bounds(model: Any, x: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """log ∫ exp(−E(z)) p(x | z) dz / (2π)^{d/2}, bounded from below, of rows x, (B, L) -> (B,)."""
+    """log ∫ exp(−E(z) / T) p(x | z) dz / (2π)^{d/2}, bounded from below, of rows x, (B, L) -> (B,)."""
+    prior = prior_potential(model)
 
     def potential(z: Tensor) -> Tensor:
-        return model.posterior(z, x)
+        return prior(z) + model.generator.misfit(z, x)
 
     proposal = laplace_proposal(potential, model.infer(x, generator=generator))
     return importance_bound(log_weights(potential, *proposal, draws, generator))

@@ -20,6 +20,7 @@ from ebm_zoo import save_pretrained
 from ebm_zoo.data.files import decode
 from ebm_zoo.metrics import Pixels
 from ebm_zoo.networks import LatentEnergy, PairedEnergy, RecurrentOutput, UNetGenerator
+from ebm_zoo.samplers import Langevin
 from ebm_zoo.space import Space, TokenSpace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,20 +199,24 @@ def prepared_sentences(model, kind, lines, folder, monkeypatch) -> str:
     return str(folder / "model")
 
 
-def test_the_bound_of_a_likelihood_is_close_to_the_likelihood(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("noise", [1.0, 0.6], ids=["temperature one", "cold chains"])
+def test_the_bound_of_a_likelihood_is_close_to_the_likelihood(noise, tmp_path, monkeypatch, capsys):
     model = latent_ebm(
-        prior=LatentEnergy(1, (8,)), generator=RecurrentOutput(TOKENS, 1, embedding=3, hidden=8), space=TOKENS
+        prior=LatentEnergy(1, (8,)),
+        generator=RecurrentOutput(TOKENS, 1, embedding=3, hidden=8),
+        space=TOKENS,
+        prior_langevin=Langevin(60, 0.3, noise),
     ).eval()
     for parameter in model.parameters():
         parameter.data.mul_(2)
     lines = ["abc", "a", "ccab", "b"]
     name = prepared_sentences(model, "TextData", lines, tmp_path, monkeypatch)
     monkeypatch.setattr(text, "PRIOR_ROWS", 200)
-    text.main([name, "--draws", "200"])
+    text.main([name, "--draws", "2000"])
     printed = capsys.readouterr().out
     z = torch.linspace(-9, 9, 3001)[:, None]
     with torch.no_grad():
-        prior, x = -model.prior_energy(z), TOKENS.ids(lines)
+        prior, x = -model.prior_energy(z) / noise**2, TOKENS.ids(lines)
         exact = [(prior - model.generator.misfit(z, row.expand(len(z), -1))).logsumexp(0) for row in x]
         wanted = (len(x) * prior.logsumexp(0) - sum(exact)).item() / 13
     found = float(re.search(r"^model +(\S+)", printed, re.M)[1])
