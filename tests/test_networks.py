@@ -16,6 +16,7 @@ from ebm_zoo.networks import (
     ConvGenerator,
     ConvGRUPredictor,
     CoopNetsGenerator,
+    DenseGenerator,
     DoublingGenerator,
     DoublingTranslator,
     GaussianReference,
@@ -73,6 +74,7 @@ def scores(network: ConvEnergy, x: torch.Tensor) -> torch.Tensor:
     (ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (16 * 4 * 6 + 6 + 12) + (16 * 6 * 3 + 3)),
     (LabelledEnergy(ConvEnergy(3, ((1, 8, 1, 0),)), 5, 8, channels=2), 5 * 2 * 64 + 64 * 3 + 1),
     (UNetGenerator((1, 3), (4, 6), latent_dim=5, groups=2), UNET_COUNT),
+    (DenseGenerator(5, (7,), (1, 2, 3)), (5 * 7 + 7) + (7 * 6 + 6)),
     (DoublingGenerator(5, (4, 6), 3, 2), (16 * 5 * 4 + 4 + 8) + (9 * 4 * 6 + 6 + 12) + (9 * 6 * 3 + 3)),
 ])  # fmt: skip
 def test_parameter_count(network, count):
@@ -241,6 +243,7 @@ GENERATORS = {
     "groups": (lambda: ConvGenerator(4, ((6, 4, 1, 0), (3, 4, 2, 1)), groups=2), (), (3, 8, 8)),
     "odd": (lambda: ConvGenerator(4, ((6, 4, 1, 0), (1, 3, 2, 1, 1), (1, 3, 2, 1))), (), (1, 15, 15)),
     "labels": (lambda: LabelledGenerator(generator(7), classes=3), (labels,), (1, 8, 8)),
+    "dense": (lambda: DenseGenerator(4, (6, 8), (3, 2, 5)), (), (3, 2, 5)),
     "doubling": (lambda: DoublingGenerator(4, (4, 6, 8), channels=2, groups=2), (), (2, 16, 16)),
     "unet": (lambda: UNetGenerator((1, 3), (4, 6, 8), latent_dim=4, groups=2), (questions,), (3, 8, 16)),
 }
@@ -339,6 +342,7 @@ ROWS = ((6, 4, 1, 0), (1, 4, 2, 1))
         (lambda: LabelledGenerator(generator(7), 7), "7 latent entries leaves none beside 7 classes"),
         (lambda: LabelledGenerator(generator(7), 0), "0 classes"),
         (lambda: UNetGenerator((1, 1), (8,), 2), "two or more widths"),
+        (lambda: DenseGenerator(2, (8, 0), (1, 4, 4)), r"sizes of 1 or more, not 2, \[8, 0\], \[1, 4, 4\]"),
         (lambda: DoublingGenerator(2, ()), "needs latent entries, channels, and widths"),
         (lambda: DoublingGenerator(2, (8, 12)), r"multiples of groups \(8\), not 2, 3 and \[8, 12\]"),
         (lambda: UNetGenerator((1, 1), (8, 12), 2), r"multiples of groups \(8\), not \[8, 12\]"),

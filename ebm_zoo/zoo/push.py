@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ebm_zoo.errors import WeightsError
 from ebm_zoo.files import read_folder
-from ebm_zoo.zoo.card import PICTURES, card, write_card
+from ebm_zoo.zoo.card import SAMPLES, card, write_card
 from ebm_zoo.zoo.catalog import Entry, catalog, find
 from ebm_zoo.zoo.client import asking
 from ebm_zoo.zoo.edit import pin, require_editable
@@ -34,7 +34,7 @@ def contents(name_or_path: str | Path, repo: str) -> dict[str, bytes]:
 
     Returns:
         Bytes by file name, checked against their hashes: config.json, model.safetensors, README.md, and
-        samples.png and samples.gif if there are any.
+        samples.png, samples.gif and samples.txt if there are any.
 
     Raises:
         WeightsError: if the repository's name is none, or the local files are missing or altered.
@@ -55,8 +55,8 @@ def contents(name_or_path: str | Path, repo: str) -> dict[str, bytes]:
     else:
         about = entry or described(folder, folder.resolve().name)
         files["README.md"] = card(about, repo, folder).encode("utf-8")
-    pictures = {name: folder / name for name in PICTURES if (folder / name).is_file()}
-    return files | {name: path.read_bytes() for name, path in pictures.items()}
+    samples = {name: folder / name for name in SAMPLES if (folder / name).is_file()}
+    return files | {name: path.read_bytes() for name, path in samples.items()}
 
 
 def push(name_or_path: str | Path, repo: str, *, private: bool = False, create_pr: bool = False) -> Pushed:

@@ -8,14 +8,14 @@ from typing import Any
 
 from ebm_zoo.errors import CatalogError
 from ebm_zoo.files import atomic, read_folder
-from ebm_zoo.zoo.card import PICTURES, write_card
+from ebm_zoo.zoo.card import SAMPLES, write_card
 from ebm_zoo.zoo.catalog import Entry, merged, weights_root
 from ebm_zoo.zoo.edit import add
 from ebm_zoo.zoo.hub import from_pretrained
 from ebm_zoo.zoo.parts import Shape, Weights
 
 NAME = re.compile("[a-z0-9_]+/[a-z0-9_]+")
-FILES = ("config.json", "model.safetensors", *PICTURES)
+FILES = ("config.json", "model.safetensors", *SAMPLES)
 
 
 def register(folder: str | Path, name: str, source: str | Path, summary: str = "") -> Entry:
