@@ -3,7 +3,8 @@
 The bound of ``docs/sequences.md``, in nats per token, over the first test sentences of the model's configuration: for
 each, importance sampling with K draws of a Gaussian around the mode of its posterior, and the prior's normalising
 constant by importance sampling from a Gaussian. Beside it, for scale, tokens by their frequency in the training data,
-alone (``unigram``) and after the token before (``bigram``, each count raised by one). Ten samples follow, the first
+alone (``unigram``) and after the token before (``bigram``, each count raised by one); and what tokens cost given the z
+inferred of their sentence, or of another one: the nearer these are, the less z tells. Ten samples follow, the first
 that were drawn. Works for molecules too.
 """
 
@@ -68,6 +69,15 @@ def bounds(model: Any, x: Tensor, draws: int, generator: torch.Generator) -> Ten
     return importance_bound(log_weights(potential, *proposal, draws, generator))
 
 
+def told_by_latents(model: Any, test: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """Nats per token given the z inferred of the sentence itself, and of the one before it: what z tells."""
+    latents = torch.cat([model.infer(x, generator=generator) for x in test.split(BATCH)])
+    tokens = model.space.counted(test).sum()
+    pairs = {"own z": latents, "another's z": latents.roll(1, 0)}
+    with torch.no_grad():
+        return {name: (model.generator.misfit(z, test).sum() / tokens).item() for name, z in pairs.items()}
+
+
 def counted_models(model: Any, training: Tensor, test: Tensor) -> dict[str, float]:
     """Nats per token of tokens by their frequency, alone and after the one before."""
     size, mask, seen = model.space.size, model.space.counted(test), model.space.counted(training)
@@ -105,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{'nats per token':24} {'at most':>9}")
     print(f"{'model':24} {nll:9.4f}   standard error {error:.4f}, {nll / math.log(2):.4f} bits")
     training = model.space.ids(data.sentences("train"))
-    for name, value in counted_models(model, training, test).items():
+    for name, value in (counted_models(model, training, test) | told_by_latents(model, test, generator)).items():
         print(f"{name:24} {value:9.4f}")
     print("\n".join(model.space.text(model.sample(10, generator=generator))))
 

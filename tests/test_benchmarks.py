@@ -222,7 +222,9 @@ def test_the_bound_of_a_likelihood_is_close_to_the_likelihood(noise, tmp_path, m
     found = float(re.search(r"^model +(\S+)", printed, re.M)[1])
     assert wanted - 1e-3 < found < wanted + 0.01
     assert "4 test sentences, 13 tokens" in printed
-    assert len(printed.splitlines()) == 16, "ten samples behind the figures"
+    assert len(printed.splitlines()) == 18, "ten samples behind the figures"
+    told = {name: float(re.search(rf"^{name} +(\S+)", printed, re.M)[1]) for name in ("own z", "another's z")}
+    assert told["own z"] < told["another's z"]
     # 4 ends, 3 a, 3 b, 3 c, each raised by one for every token that may have come before.
     unigram = -sum(n * torch.tensor((n + 4) / 29).log().item() for n in (4, 3, 3, 3)) / 13
     assert float(re.search(r"^unigram +(\S+)", printed, re.M)[1]) == pytest.approx(unigram, abs=1e-3)
