@@ -126,7 +126,7 @@ class DenseGenerator(nn.Module):
 
         g(z) = tanh(h_L),    h_l = act(W_l h_{l−1} + b_l),    h_0 = z; no activation after the last layer
 
-    For small images: a pass is a few matrix products, a third of the time of transposed convolutions of as good a fit.
+    For small images, whose latent vectors are inferred by many passes: each is a few matrix products.
 
     Args:
         latent_dim: d, entries of z.
