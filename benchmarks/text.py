@@ -22,7 +22,6 @@ from ebm_zoo import from_pretrained
 from ebm_zoo.errors import ConfigError
 from ebm_zoo.metrics import importance_bound, laplace_proposal, log_normaliser, log_weights
 from ebm_zoo.metrics.latent import Potential
-from ebm_zoo.samplers.base import at_step
 from ebm_zoo.zoo import config_path
 
 BATCH = 100
@@ -39,12 +38,10 @@ def sentence_data(name: str, model: Any) -> Any:
 
 
 def prior_potential(model: Any) -> Potential:
-    """E(z) / T: what the model draws z from is exp(−E / T), at the temperature T = σ² of the prior's chains."""
-    chains = getattr(model, "prior_langevin", None)  # none where the prior is N(0, I)
-    noise = 1.0 if chains is None else at_step(chains.noise_scale, chains.steps - 1, chains.steps)
-    if not noise:
+    """E(z) / T = −log p(z) up to a constant."""
+    if not model.temperature:
         raise ConfigError("The prior's chains are without noise (noise_scale 0): what they draw has no density.")
-    return lambda z: model.prior_energy(z) / noise**2
+    return lambda z: model.prior_energy(z) / model.temperature
 
 
 def prior_constant(model: Any, generator: torch.Generator) -> tuple[float, float]:

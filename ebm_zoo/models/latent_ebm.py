@@ -10,6 +10,7 @@ from ebm_zoo.models.base import without_batch_norm
 from ebm_zoo.models.latent_variable import LatentVariableModel
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Langevin
+from ebm_zoo.samplers.base import at_step
 from ebm_zoo.space import Space, TokenSpace
 
 
@@ -40,6 +41,9 @@ class LatentEBM(LatentVariableModel):
         https://arxiv.org/abs/2006.08205
 
     Notes:
+        With a ``noise_scale`` σ in both chains the temperature is T = σ²: the prior is exp(−E / T), and inference
+        counts −log p(x | z) 1/T times.
+
         The official code leaves 1/2σ² out of the generator's loss, which Adam makes the same up to its epsilon; and it
         has no penalty.
     """
@@ -67,6 +71,12 @@ class LatentEBM(LatentVariableModel):
     def chain_length(self) -> int:
         """Steps of a chain on the prior."""
         return self.prior_langevin.steps
+
+    @property
+    def temperature(self) -> float:
+        """T = σ² of the prior's chains, at their end."""
+        chains = self.prior_langevin
+        return at_step(chains.noise_scale, chains.steps - 1, chains.steps) ** 2
 
     def prior_energy(self, latent: Tensor) -> Tensor:
         """E(z) = f(z) + ‖z‖²/2, **(B, d) -> (B,)**."""

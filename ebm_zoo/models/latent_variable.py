@@ -16,7 +16,7 @@ from ebm_zoo.space import Space, TokenSpace
 
 
 class LatentVariableModel(EnergyModel):
-    """Data drawn given a latent vector, p(x, z) ∝ exp(−E(z)) p(x | z); z is inferred by Langevin dynamics.
+    """Data drawn given a latent vector, p(x, z) ∝ exp(−E(z) / T) p(x | z); z is inferred by Langevin dynamics.
 
         z⁺ = Langevin on E(z) − log p(x | z);    ∇ = mean ∇(−log p(x | z⁺))
 
@@ -59,9 +59,14 @@ class LatentVariableModel(EnergyModel):
         """Steps of an inference in the tasks."""
         return self.infer_steps or self.posterior_langevin.steps
 
+    @property
+    def temperature(self) -> float:
+        """T of the prior, p(z) ∝ exp(−E(z) / T); at 1 `log_joint` is log p(x, z) up to a constant."""
+        return 1.0
+
     @abstractmethod
     def prior_energy(self, latent: Tensor) -> Tensor:
-        """E(z) = −log p(z) up to a constant, **(B, d) -> (B,)**."""
+        """E(z) = −T log p(z) up to a constant, **(B, d) -> (B,)**."""
 
     @abstractmethod
     def latent(self, n: int, *, steps: int | None = None, **settings: Any) -> Tensor:
@@ -78,7 +83,7 @@ class LatentVariableModel(EnergyModel):
         return {}
 
     def posterior(self, latent: Tensor, x: Tensor, *known: Tensor) -> Tensor:
-        """−log p(z | x) up to a constant, E(z) − log p(x | z), **(B, d), (B, *) -> (B,)**."""
+        """E(z) − log p(x | z), at `temperature` one −log p(z | x) up to a constant, **(B, d), (B, *) -> (B,)**."""
         return self.prior_energy(latent) + self.generator.misfit(latent, x, *known)
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -117,8 +122,8 @@ class LatentVariableModel(EnergyModel):
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Energies and errors of reconstruction; for the first set of data also as many fresh samples.
 
-        Logged: ``reconstruction_error``, mean squared error per known entry (of tokens, the part that is wrong), and
-        where some are unknown ``recovery_error``, the same of these.
+        Logged: ``reconstruction_error``, mean squared error per known entry (of tokens, the part that is wrong, zeros
+        behind the end included), and where some are unknown ``recovery_error``, the same of these.
         """
         x, *known = self.observed(batch)
         latent = self.infer(x, *known)
@@ -138,7 +143,7 @@ class LatentVariableModel(EnergyModel):
 
     @torch.no_grad()
     def log_joint(self, x: Tensor, known: Tensor | None = None, **settings: Any) -> Tensor:
-        """log p(x, z) up to a constant, z inferred, **(B, *) -> (B,)**; low = an anomaly. Arguments as for `infer`."""
+        """log p(x | z) − E(z), z inferred, **(B, *) -> (B,)**; low = an anomaly. Arguments as for `infer`."""
         latent = self.infer(x, known, **settings)
         return -self.posterior(latent, x, *([] if known is None else [self._mask(x, known)]))
 
