@@ -225,6 +225,13 @@ CASES = {
         LATENT,
         energies=("prior", "generator"),
     ),
+    "latent_ebm-persistent": Case(
+        lambda: latent_ebm(prior_chains=Persistent(size=16, refresh=0.2), sample_steps=6),
+        images,
+        LATENT_TASKS,
+        LATENT,
+        energies=("prior", "generator"),
+    ),
     "latent_ebm-sentences": Case(
         sentence_ebm,
         sentences,

@@ -139,7 +139,7 @@ def test_an_anomaly_detector_is_measured_through_the_command_line():
     done("test", "--config", "one.yaml", "--ckpt_path", checkpoint)
     (metrics,) = [path for path in Path("runs").rglob("metrics.csv") if "outlier" in path.read_text()]
     names = set(metrics.read_text().splitlines()[0].split(","))
-    kinds = {f"{prefix}outlier_{name}" for prefix in ("", "reconstruction_") for name in ("auroc", "auprc")}
+    kinds = {f"{prefix}outlier_{name}" for prefix in ("", "reconstruction_", "prior_") for name in ("auroc", "auprc")}
     assert names >= kinds | {"reconstruction_error"}
 
 

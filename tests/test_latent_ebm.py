@@ -19,7 +19,7 @@ from ebm_zoo.metrics import Pixels
 from ebm_zoo.models.latent import linear
 from ebm_zoo.networks import GaussianOutput, LatentEnergy
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import Gaussian, Langevin, WarmStart
+from ebm_zoo.samplers import Gaussian, Langevin, Persistent, WarmStart
 from ebm_zoo.space import Space, TokenSpace
 
 
@@ -163,6 +163,42 @@ class Spy:
         return latent + 1
 
 
+def test_the_priors_chains_go_on():
+    model, seen = latent_ebm(prior_chains=Persistent(6, refresh=0.0)), []
+    model.prior_langevin = Spy(seen)
+    model.losses(images(6))
+    assert seen[0].std() > 0.5, "all chains begin at noise"
+    model.losses(images(6))
+    assert torch.equal(seen[1].sort(0)[0], seen[0].sort(0)[0] + 1)
+    torch.manual_seed(1)
+    inferred = model.posterior_langevin(model.posterior, torch.randn(6, 4), images(6))
+    torch.manual_seed(1)
+    losses = model.losses(images(6))
+    shift = model.prior(inferred).mean() - model.prior(seen[2] + 1).mean()
+    torch.testing.assert_close(losses["prior"], shift)
+
+
+def test_samples_can_take_longer_than_learning():
+    model, seen = latent_ebm(sample_steps=7), []
+    model.sample(2, on_step=lambda k, z: seen.append(k))
+    assert seen == list(range(1, 8)) and model.chain_length == 7
+    model.prior_langevin = Count(seen)
+    model.losses(images(3))
+    assert seen[7:] == [3]
+
+
+class Count(Langevin):
+    """Langevin dynamics that notes how long it ran."""
+
+    def __init__(self, seen):
+        super().__init__(steps=3, step_size=0.4)
+        object.__setattr__(self, "seen", seen)
+
+    def __call__(self, *arguments, steps=None, **settings):
+        self.seen.append(self.steps if steps is None else steps)
+        return super().__call__(*arguments, steps=steps, **settings)
+
+
 def test_without_a_memory_every_run_begins_anew():
     model, seen = abp(chains=None), []
     model.posterior_langevin = Spy(seen)
@@ -257,7 +293,8 @@ def test_figures_of_a_test():
     error = (model.decode(latent) - images(4)).square().mean((1, 2, 3))
     torch.testing.assert_close(answers["reconstruction_error"], error)
     torch.testing.assert_close(answers["energy"], model.posterior(latent, images(4)).detach())
-    assert set(answers) == {"outliers", "energy", "reconstruction_error"}
+    torch.testing.assert_close(answers["prior_energy"], model.prior_energy(latent).detach())
+    assert set(answers) == {"outliers", "energy", "prior_energy", "reconstruction_error"}
 
 
 def test_what_is_recovered_is_measured_apart(monkeypatch):
@@ -390,6 +427,8 @@ def test_the_misfit_is_that_of_a_gaussian():
     (lambda: latent_ebm(generator=generator()), "ConvGenerator is no output model: it has no misfit"),
     (lambda: latent_ebm(infer_steps=-1), "infer_steps"),
     (lambda: latent_ebm(penalty=-1.0), "penalty"),
+    (lambda: latent_ebm(sample_steps=-1), "sample_steps"),
+    (lambda: latent_ebm(prior_chains=Persistent(3)).losses(images(4)), "4 chains are asked of a replay memory of 3"),
     (lambda: LatentEnergy(0), "latent_dim"),
     (lambda: LatentEnergy(2, (3, 0)), "widths"),
     (lambda: GaussianOutput(generator(), sigma=0.0), "sigma"),

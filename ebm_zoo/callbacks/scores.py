@@ -135,13 +135,15 @@ class AnomalyScore(Outputs):
 
     Logged: ``outlier_auroc``, the area under the ROC curve, the probability that an outlier has a higher energy than
     a test image (0.5 is chance); ``outlier_auprc``, the average precision with outliers as what is to be found
-    (their part of all images is chance). Where the model returns errors of reconstruction, the same of these alone:
-    ``reconstruction_outlier_auroc`` and ``reconstruction_outlier_auprc``.
+    (their part of all images is chance). Where the model returns them, the same by the error of reconstruction alone,
+    ``reconstruction_outlier_auroc`` and ``reconstruction_outlier_auprc``, and by the energy of the inferred latent
+    vector alone, ``prior_outlier_auroc`` and ``prior_outlier_auprc``.
     """
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log."""
-        for name, prefix in (("energy", ""), ("reconstruction_error", "reconstruction_")):
+        scores = {"energy": "", "reconstruction_error": "reconstruction_", "prior_energy": "prior_"}
+        for name, prefix in scores.items():
             inside, outside = self.gathered(trainer, f"{name}/0"), self.gathered(trainer, f"{name}/1")
             if inside is None or outside is None:
                 continue

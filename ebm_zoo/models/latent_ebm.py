@@ -1,7 +1,5 @@
 """LatentEBM: a prior on latent vectors that is learned as an energy."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from ebm_zoo.errors import ConfigError
@@ -9,7 +7,7 @@ from ebm_zoo.losses import maximum_likelihood
 from ebm_zoo.models.base import without_batch_norm
 from ebm_zoo.models.latent_variable import LatentVariableModel
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import Langevin
+from ebm_zoo.samplers import Chains, Gaussian, Langevin, ShortRun
 from ebm_zoo.samplers.base import at_step
 from ebm_zoo.space import Space, TokenSpace
 
@@ -32,6 +30,9 @@ class LatentEBM(LatentVariableModel):
         optim: Adam settings for ``prior`` and ``generator``.
         infer_steps: steps of an inference in the tasks; 0 = as in learning.
         penalty: weight of the squared f, see `ebm_zoo.losses.maximum_likelihood`.
+        prior_chains: start and memory of the prior's chains in learning; without, all begin at N(0, I), as in the
+            paper. Short runs learn to draw, `Persistent` chains a density, which E as a score of z needs.
+        sample_steps: length of a chain from N(0, I) in `latent` and `sample`; 0 = as in learning.
 
     Raises:
         ConfigError: if a number is out of its range, or prior and generator have latent vectors of two sizes.
@@ -58,11 +59,14 @@ class LatentEBM(LatentVariableModel):
         optim: dict[str, Adam],
         infer_steps: int = 0,
         penalty: float = 0.0,
+        prior_chains: Chains | None = None,
+        sample_steps: int = 0,
     ) -> None:
         super().__init__(generator, space, posterior_langevin, optim, infer_steps)
-        if penalty < 0:
-            raise ConfigError(f"penalty must be 0 or more, not {penalty}.")
+        if penalty < 0 or sample_steps < 0:
+            raise ConfigError("penalty and sample_steps must be 0 or more.")
         self.prior, self.prior_langevin, self.penalty = without_batch_norm(prior), prior_langevin, penalty
+        self.prior_chains, self.sample_steps = prior_chains, sample_steps
         sizes = [getattr(network, "latent_dim", None) for network in (prior, generator)]
         if sizes[0] != sizes[1]:
             raise ConfigError(f"The prior's latent_dim is {sizes[0]}, the generator's {sizes[1]}: they must agree.")
@@ -70,7 +74,7 @@ class LatentEBM(LatentVariableModel):
     @property
     def chain_length(self) -> int:
         """Steps of a chain on the prior."""
-        return self.prior_langevin.steps
+        return self.sample_steps or self.prior_langevin.steps
 
     @property
     def temperature(self) -> float:
@@ -82,11 +86,14 @@ class LatentEBM(LatentVariableModel):
         """E(z) = f(z) + ‖z‖²/2, **(B, d) -> (B,)**."""
         return self.prior(latent) + latent.square().sum(1) / 2
 
-    def latent(self, n: int, *, generator: Any = None, **settings: Any) -> Tensor:
+    def latent(self, n, *, steps=None, generator=None, **settings):
         """Draw z by Langevin dynamics on E from N(0, I), **(n, d)**; see `LatentVariableModel`."""
-        return self.prior_langevin(self.prior_energy, self._normal(n, generator), generator=generator, **settings)
+        start, length = self._normal(n, generator), self.chain_length if steps is None else steps
+        return self.prior_langevin(self.prior_energy, start, steps=length, generator=generator, **settings)
 
     def learn_prior(self, latent: Tensor) -> dict[str, Tensor]:
         """Raise the energy of what the prior draws, lower that of what was inferred."""
-        drawn = self.latent(len(latent))
+        chains = self.prior_chains or ShortRun()
+        drawn = self.prior_langevin(self.prior_energy, chains.start(latent, Gaussian()))
+        chains.finish(drawn)
         return {"prior": maximum_likelihood(self.prior, latent, drawn, penalty=self.penalty)}

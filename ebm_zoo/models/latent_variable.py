@@ -126,9 +126,13 @@ class LatentVariableModel(EnergyModel):
         behind the end included), and where some are unknown ``recovery_error``, the same of these.
         """
         x, *known = self.observed(batch)
-        latent = self.infer(x, *known)
-        error, mask = self.space.error(self.decode(latent), x), self._mask(x, *known)
-        answers = {"energy": self.posterior(latent, x, *known), "reconstruction_error": _mean(error, mask)}
+        latent, mask = self.infer(x, *known), self._mask(x, *known)
+        error = self.space.error(self.decode(latent), x)
+        answers = {
+            "energy": self.posterior(latent, x, *known),
+            "prior_energy": self.prior_energy(latent),
+            "reconstruction_error": (error * mask).flatten(1).sum(1) / mask.flatten(1).sum(1),
+        }
         if dataloader_idx:
             return {"outliers": x, **answers}
         figures = {"reconstruction_error": answers["reconstruction_error"].mean()}
@@ -245,7 +249,3 @@ class LatentVariableModel(EnergyModel):
         if not mask.flatten(1).any(1).all():
             raise DataError("The mask leaves nothing known of a datum: there is nothing to infer from.")
         return mask
-
-
-def _mean(error: Tensor, mask: Tensor) -> Tensor:
-    return (error * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
