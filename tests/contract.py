@@ -131,13 +131,14 @@ LATENT_TASKS = {
     "sample": IMAGE_TASKS["sample"],
     "energy": IMAGE_TASKS["energy"],
     "log_joint": (lambda model, x: model.log_joint(x, steps=2), (COUNT,)),
+    "latent_energy": (lambda model, x: model.latent_energy(x, steps=2), (COUNT,)),
     "infer": (lambda model, x: model.infer(x), (COUNT, 4)),
     "inpaint": (lambda model, x: model.inpaint(x, left_half(x)), (COUNT, *SHAPE)),
     "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, steps=2), (2, 3, *SHAPE)),
     "reconstruct": (lambda model, x: model.reconstruct(x, steps=2), (COUNT, *SHAPE)),
 }
 SENTENCE_TASKS = {
-    **{name: LATENT_TASKS[name] for name in ("energy", "log_joint", "infer")},
+    **{name: LATENT_TASKS[name] for name in ("energy", "log_joint", "latent_energy", "infer")},
     "sample": (lambda model, x: model.sample(3), (3, *TOKENS.shape)),
     "inpaint": (lambda model, x: model.inpaint(x, torch.arange(6) < 2), (COUNT, *TOKENS.shape)),
     "interpolate": (lambda model, x: model.interpolate(x[:2], x[2:], 3, steps=2), (2, 3, *TOKENS.shape)),

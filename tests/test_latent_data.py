@@ -154,6 +154,7 @@ def test_tasks_through_the_command_line(make):
     for task, expected in (
         ("infer", lambda: model.infer(images(4))),
         ("log_joint", lambda: model.log_joint(images(4))),
+        ("latent_energy", lambda: model.latent_energy(images(4))),
         ("reconstruct", lambda: model.reconstruct(images(4))),
         ("interpolate", lambda: model.interpolate(images(4)[::2], images(4)[1::2], 3).flatten(0, 1)),
         ("inpaint", lambda: model.inpaint(images(4), torch.ones(8, 8).tril())),

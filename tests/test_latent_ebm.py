@@ -255,6 +255,7 @@ def test_the_joint_is_that_of_the_inferred_vector():
     found = model.log_joint(x, generator=seeded(1))
     torch.testing.assert_close(found, expected)
     assert torch.equal(model.energy(x, generator=seeded(1)), -found)
+    torch.testing.assert_close(model.latent_energy(x, generator=seeded(1)), (-found - misfit).detach())
 
 
 def test_inpainting_sees_the_known_pixels_alone():
@@ -444,7 +445,7 @@ def test_data_that_do_not_fit():
     model, x = latent_ebm(), images(3)
     none = torch.ones(3, 1, 8, 8)
     none[1] = 0
-    for call in (model.inpaint, model.infer, model.log_joint):
+    for call in (model.inpaint, model.infer, model.log_joint, model.latent_energy):
         with pytest.raises(DataError, match="nothing known of a datum"):
             call(x, none)
     with pytest.raises(DataError, match=r"latent vectors of shape \(B, 4\), not \(2, 5\)"):

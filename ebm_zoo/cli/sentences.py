@@ -18,7 +18,7 @@ BATCH = 100
 TEXT = (".txt", ".smi")
 TABLES = (".csv", ".npy", ".npz")
 # Tasks that answer with numbers, and those that answer with sentences.
-VALUES = ("energy", "log_joint", "infer")
+VALUES = ("energy", "log_joint", "latent_energy", "infer")
 TASKS = (*VALUES, "reconstruct", "interpolate", "inpaint")
 
 

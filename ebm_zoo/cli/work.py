@@ -19,7 +19,7 @@ from ebm_zoo.zoo import from_pretrained
 
 IMAGES = (".png", ".npy", ".npz")
 # Tasks that answer with numbers.
-VALUES = ("energy", "log_prob", "log_joint", "classify", "encode", "infer")
+VALUES = ("energy", "log_prob", "log_joint", "latent_energy", "classify", "encode", "infer")
 KINDS = {"translate": (*IMAGES, ".gif")}
 
 

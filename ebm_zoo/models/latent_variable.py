@@ -34,7 +34,7 @@ class LatentVariableModel(EnergyModel):
             begin at N(0, I): short-run inference.
     """
 
-    tasks = ("sample", "energy", "log_joint", "infer", "inpaint", "interpolate", "reconstruct")
+    tasks = ("sample", "energy", "log_joint", "latent_energy", "infer", "inpaint", "interpolate", "reconstruct")
 
     def __init__(
         self,
@@ -151,6 +151,11 @@ class LatentVariableModel(EnergyModel):
         latent = self.infer(x, known, **settings)
         return -self.posterior(latent, x, *([] if known is None else [self._mask(x, known)]))
 
+    @torch.no_grad()
+    def latent_energy(self, x: Tensor, known: Tensor | None = None, **settings: Any) -> Tensor:
+        """E(z), z inferred, **(B, *) -> (B,)**: how unusual data are, however simple they look. As for `infer`."""
+        return self.prior_energy(self.infer(x, known, **settings))
+
     def infer(
         self,
         x: Tensor,
@@ -201,16 +206,7 @@ class LatentVariableModel(EnergyModel):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None, **settings: Any) -> Tensor:
-        """Draw data: z from the prior, and a draw given z.
-
-        Args:
-            n: how many.
-            generator: source of randomness.
-            settings: steps and on_step of the prior's chains, as for `latent`.
-
-        Returns:
-            Data, **(n, *)**.
-        """
+        """Draw data, **(n, *)**: z from the prior, and a draw given z; arguments as for `latent`."""
         if n < 1:
             raise DataError(f"At least one sample must be asked for, not {n}.")
         latent = self.latent(n, generator=generator, **settings)
