@@ -66,7 +66,7 @@ class LatentEBM(LatentVariableModel):
         if penalty < 0 or sample_steps < 0:
             raise ConfigError("penalty and sample_steps must be 0 or more.")
         self.prior, self.prior_langevin, self.penalty = without_batch_norm(prior), prior_langevin, penalty
-        self.prior_chains, self.sample_steps = prior_chains, sample_steps
+        self.prior_chains, self.sample_steps = prior_chains or ShortRun(), sample_steps
         sizes = [getattr(network, "latent_dim", None) for network in (prior, generator)]
         if sizes[0] != sizes[1]:
             raise ConfigError(f"The prior's latent_dim is {sizes[0]}, the generator's {sizes[1]}: they must agree.")
@@ -93,7 +93,6 @@ class LatentEBM(LatentVariableModel):
 
     def learn_prior(self, latent: Tensor) -> dict[str, Tensor]:
         """Raise the energy of what the prior draws, lower that of what was inferred."""
-        chains = self.prior_chains or ShortRun()
-        drawn = self.prior_langevin(self.prior_energy, chains.start(latent, Gaussian()))
-        chains.finish(drawn)
+        drawn = self.prior_langevin(self.prior_energy, self.prior_chains.start(latent, Gaussian()))
+        self.prior_chains.finish(drawn)
         return {"prior": maximum_likelihood(self.prior, latent, drawn, penalty=self.penalty)}
