@@ -353,7 +353,7 @@ def test_large_sets_are_read_lazily_with_equal_results(tmp_path, monkeypatch):
     monkeypatch.setattr(tensors, "MEMORY_LIMIT", 100)
     for data, each in zip(kept, settings, strict=True):
         lazy = ready(ImageData(**each, validation=2))
-        assert isinstance(lazy.train_dataloader().dataset.pixels, tensors.Lazy)
+        assert isinstance(lazy.train_dataloader().dataset.dataset.pixels, tensors.Lazy)
         assert torch.equal(training(lazy)[-20:], training(data)[-20:])
         assert torch.equal(whole(lazy.val_dataloader()), whole(data.val_dataloader()))
         assert lazy.shape == data.shape

@@ -8,7 +8,7 @@ from typing import Any
 from ebm_zoo.config import from_config
 from ebm_zoo.errors import CatalogError, ConfigError, WeightsError, ZooError
 from ebm_zoo.files import atomic
-from ebm_zoo.models.base import read_checkpoint
+from ebm_zoo.models.checkpoint import read_checkpoint
 from ebm_zoo.zoo.catalog import VARIABLE, catalog
 from ebm_zoo.zoo.hub import save_pretrained
 from ebm_zoo.zoo.push import contents, push

@@ -21,7 +21,7 @@ from ebm_zoo.config import to_config
 from ebm_zoo.errors import CatalogError, ConfigError, ZooError
 from ebm_zoo.files import atomic
 from ebm_zoo.models import EnergyModel
-from ebm_zoo.models.base import read_checkpoint
+from ebm_zoo.models.checkpoint import read_checkpoint
 from ebm_zoo.zoo import config_path
 from ebm_zoo.zoo.client import Access
 from ebm_zoo.zoo.hub import build_model, load_weights

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ebm_zoo.data.loading import ShuffledData, fixed_loader
 from ebm_zoo.data.sources import check_source, prepare, read
-from ebm_zoo.data.tensors import Fit, ImageSet, fitted, fixed_loader, require, require_range, training_loader
+from ebm_zoo.data.tensors import Fit, ImageSet, fitted, require, require_range
 from ebm_zoo.errors import DataError
 
 
-class ImageData(LightningDataModule):
+class ImageData(ShuffledData):
     """Pictures as float32 tensors **(B, C, H, W)** in a range of values, without labels.
 
     x = lo + (hi - lo) u / 255, for stored pixels u = 0 ... 255
@@ -134,8 +134,7 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; the last, smaller one is left out unless it is the only one."""
-        ranks = 1 if self.trainer is None else self.trainer.world_size
-        return training_loader(self._train, self.batch_size, workers=self.workers, ranks=ranks)
+        return self.shuffled(self._train, self.batch_size, workers=self.workers)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """The pictures held back, or no loader at all."""

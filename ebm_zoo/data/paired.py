@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ebm_zoo.data.files import decode, image_files, user_path
+from ebm_zoo.data.loading import ShuffledData, fixed_loader
 from ebm_zoo.data.sources import DIGITS, read
-from ebm_zoo.data.tensors import Fit, fixed_loader, require, require_range, to_range, training_loader
+from ebm_zoo.data.tensors import Fit, require, require_range, to_range
 from ebm_zoo.errors import DataError
 
 
@@ -58,7 +58,7 @@ class PairedImages(Dataset):
         return both[:, :channels], both[:, channels:]
 
 
-class PairedImageData(LightningDataModule):
+class PairedImageData(ShuffledData):
     """Batches (answers, questions), **(B, C, H, W)** and **(B, D, H, W)**, float32 in a range of values.
 
     All pairs are kept in memory, fitted: C + D bytes per pixel of a pair.
@@ -153,8 +153,7 @@ class PairedImageData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled pairs; the last, smaller batch is left out unless it is the only one."""
-        ranks = 1 if self.trainer is None else self.trainer.world_size
-        return training_loader(self._train, self.batch_size, ranks=ranks)
+        return self.shuffled(self._train, self.batch_size)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """The pairs held back, or no loader at all."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Int64
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ebm_zoo.data.files import TEST_EVERY, user_path
-from ebm_zoo.data.tensors import fixed_loader, require, training_loader
+from ebm_zoo.data.loading import ShuffledData, fixed_loader
+from ebm_zoo.data.tensors import require
 from ebm_zoo.errors import DataError
 from ebm_zoo.space import TokenSpace
 
@@ -40,7 +40,7 @@ class Rows(Dataset):
         return self.ids[indices]
 
 
-class SequenceData(LightningDataModule, ABC):
+class SequenceData(ShuffledData, ABC):
     """Batches of sentences as rows of tokens, **(B, L)** of int64; all are kept in memory.
 
     Args:
@@ -151,8 +151,7 @@ class SequenceData(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches; the last, smaller one is left out unless it is the only one."""
-        ranks = 1 if self.trainer is None else self.trainer.world_size
-        return training_loader(self._train, self.batch_size, ranks=ranks)
+        return self.shuffled(self._train, self.batch_size)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """The sentences held back, or no loader at all."""

@@ -1,15 +1,14 @@
-"""Pixels in memory (or read lazily) and the loaders that batch them without work per image."""
+"""Pixels in memory, or read lazily."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
 from ebm_zoo.data.files import decode, stored_shape
@@ -178,34 +177,3 @@ def to_range(pixels: UInt8[Tensor, "*n"], value_range: tuple[float, float]) -> F
     """lo + (hi - lo) u / 255 as float32, for pixels u of any shape."""
     low, high = value_range
     return pixels.float().div_(255).mul_(high - low).add_(low)
-
-
-def as_fetched(batch: Any) -> Any:
-    """Collate function of sets that fetch whole batches (a named function, since workers must pickle it)."""
-    return batch
-
-
-def training_loader(dataset: Any, batch_size: int, *, workers: int = 0, ranks: int = 1) -> DataLoader:
-    """Shuffled batches; the last, smaller one is dropped unless a rank would then be left with none.
-
-    Args:
-        dataset: One that fetches whole batches.
-        batch_size: B, pictures per batch and rank.
-        workers: Processes that read.
-        ranks: How many processes share the set, each with its own sampler.
-    """
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        shuffle=True,
-        drop_last=len(dataset) > batch_size * ranks,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=as_fetched,
-    )
-
-
-def fixed_loader(dataset: Dataset, batch_size: int, *, workers: int = 0) -> DataLoader:
-    """All batches in order, the last one possibly smaller."""
-    # batch_size by keyword: Lightning's predict loop cannot rebuild a loader that got it by position
-    return DataLoader(dataset, batch_size=batch_size, num_workers=workers, collate_fn=as_fetched)

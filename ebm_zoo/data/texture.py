@@ -2,22 +2,13 @@
 
 import torch
 from jaxtyping import Float, UInt8
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ebm_zoo.data.files import decode, user_path
+from ebm_zoo.data.loading import ShuffledData, fixed_loader
 from ebm_zoo.data.sources import nearest
-from ebm_zoo.data.tensors import (
-    ImageSet,
-    fixed_loader,
-    require,
-    require_range,
-    resize_shorter,
-    to_channels,
-    to_range,
-    training_loader,
-)
+from ebm_zoo.data.tensors import ImageSet, require, require_range, resize_shorter, to_channels, to_range
 from ebm_zoo.errors import DataError
 
 # 512 x 512 grey, shipped inside scikit-image's wheel, so that they need no network
@@ -46,14 +37,12 @@ class RandomCrops(Dataset):
 
     def __getitems__(self, indices: list[int]) -> Float[Tensor, "b c k k"]:
         _, rows, columns, _, _ = self.windows.shape
-        # Ranks with the same seed draw the same number here, but their samplers never share an index.
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())) + indices[0])
-        top = torch.randint(rows, (len(indices),), generator=generator)
-        left = torch.randint(columns, (len(indices),), generator=generator)
+        top = torch.randint(rows, (len(indices),))
+        left = torch.randint(columns, (len(indices),))
         return to_range(self.windows[:, top, left].transpose(0, 1), self.value_range)
 
 
-class TextureData(LightningDataModule):
+class TextureData(ShuffledData):
     """Crops **(B, C, k, k)** of one picture, float32 in a range of values.
 
     Training takes crops at random places (drawn with torch's generator, so that a seed repeats them), testing
@@ -127,12 +116,11 @@ class TextureData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Random crops, or copies of the whole picture."""
-        ranks = 1 if self.trainer is None else self.trainer.world_size
         if self.crop is None:
             crops: Dataset = ImageSet(self._picture.expand(self.length, -1, -1, -1), self.value_range)
         else:
             crops = RandomCrops(self._picture, self.crop, self.length, self.value_range)
-        return training_loader(crops, self.batch_size, ranks=ranks)
+        return self.shuffled(crops, self.batch_size)
 
     def test_dataloader(self) -> DataLoader:
         """The crops of the grid row by row, or the whole picture once."""

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Int64
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ebm_zoo.data.files import SUFFIXES, image_files, user_path
 from ebm_zoo.data.labelled import read_labels
+from ebm_zoo.data.loading import ShuffledData, fixed_loader
 from ebm_zoo.data.paired import outlines
 from ebm_zoo.data.sources import DIGITS, check_source, prepare, read
-from ebm_zoo.data.tensors import Fit, ImageSet, fitted, fixed_loader, require, require_range, training_loader
+from ebm_zoo.data.tensors import Fit, ImageSet, fitted, require, require_range
 from ebm_zoo.errors import DataError
 
 
@@ -36,7 +36,7 @@ class InTurn(Dataset):
         return tuple(each.__getitems__(rows) if rows else None for each, rows in zip(self.sets, inside, strict=True))
 
 
-class TwoDomains(LightningDataModule):
+class TwoDomains(ShuffledData):
     """Batches (a, b) out of two sets of any sizes.
 
     In training each domain is shuffled by itself, and the smaller set begins anew until the larger one has been seen.
@@ -56,8 +56,7 @@ class TwoDomains(LightningDataModule):
 
     def train_dataloader(self) -> CombinedLoader:
         """Shuffled batches of both domains."""
-        ranks = 1 if self.trainer is None else self.trainer.world_size
-        loaders = tuple(training_loader(each, self.batch_size, ranks=ranks) for each in self._train)
+        loaders = tuple(self.shuffled(each, self.batch_size, stream=k) for k, each in enumerate(self._train))
         return CombinedLoader(loaders, "max_size_cycle")
 
     def test_dataloader(self) -> DataLoader:

@@ -1,6 +1,5 @@
 """What every paper's model shares: one backward, one optimiser, exact resume, seeds per rank."""
 
-import pickle
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,15 @@ from torch import Tensor, nn
 
 from ebm_zoo.config import from_config, to_config
 from ebm_zoo.errors import ConfigError, WeightsError
+from ebm_zoo.models.checkpoint import (
+    begin_inside,
+    describe,
+    optimise_as_told,
+    random_state,
+    read_checkpoint,
+    set_random_state,
+    take_up,
+)
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains
 from ebm_zoo.space import Space, TokenSpace
@@ -37,6 +45,9 @@ class EnergyModel(LightningModule):
         # Any: a model of images asks other things of its space than one of sequences.
         self.space: Any = space
         self.optim = optim
+        # Of the present run: random numbers after the last update, batches of the epoch done before, data looked at.
+        self.stream: dict[str, Tensor] | None = None
+        self.begin_after, self.checked = 0, False
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -44,9 +55,11 @@ class EnergyModel(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Sum the losses."""
-        if self.global_step == 0:
+        if not self.checked:
             self.space.check(self.observed(batch)[0])
+            self.checked = True
         losses = self.losses(batch)
+        self.stream = random_state()
         for name, loss in losses.items():
             self.log(f"loss/{name}", loss.detach(), prog_bar=True)
         return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
@@ -124,35 +137,35 @@ class EnergyModel(LightningModule):
         # seed_everything leaves all ranks on the same stream: their chains would be copies of each other.
         if self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
+        self.stream, self.begin_after, self.checked = None, 0, False
         self.save_hyperparameters(to_config(self))
 
+    def on_train_start(self) -> None:
+        """Optimise as this run is told to, where the checkpoint it goes on from was optimised otherwise."""
+        if self.stream is not None:
+            optimise_as_told(self)
+
+    def on_train_epoch_start(self) -> None:
+        """Go on with the stream of the last update: neither validation nor pictures move it."""
+        # A resumed run has made its iterator over the data already, where the uninterrupted one makes it next.
+        if self.stream is not None and not self.trainer.fit_loop.is_resuming:
+            set_random_state(self.stream)
+        if self.begin_after:
+            begin_inside(self.trainer, self.begin_after)
+        self.begin_after = 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """As at the start of an epoch: what fetching a batch may have drawn is not of the chains."""
+        if self.stream is not None:
+            set_random_state(self.stream)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, and every rank's chains and random streams."""
-        chains = {name: {k: v.cpu() for k, v in chain.state().items()} for name, chain in self._chains().items()}
-        ranks: list[Any] = [{"chains": chains, "rng": _random_state()}]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            mine, ranks = ranks[0], [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(ranks, mine)
-        checkpoint["ebm_zoo"] = {"config": to_config(self), "ranks": ranks}
+        """Add the configuration, the place in the data, and every rank's chains and random streams."""
+        describe(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another model; take up this rank's chains and random stream."""
-        shapes = [{k: tuple(v.shape) for k, v in s.items()} for s in (self.state_dict(), checkpoint["state_dict"])]
-        different = sorted({key for key, _ in shapes[0].items() ^ shapes[1].items()})
-        if different:
-            raise WeightsError(
-                f"The checkpoint was written by another model: '{different[0]}' is {shapes[1].get(different[0])} in "
-                f"it and {shapes[0].get(different[0])} here. Give the configuration it was trained with, or none."
-            )
-        ranks = checkpoint.get("ebm_zoo", {}).get("ranks", [])
-        world = self.trainer.world_size if self._trainer is not None else 1
-        if len(ranks) == world and self._trainer is not None:
-            mine = ranks[self.trainer.global_rank]
-            for name, chain in self._chains().items():
-                chain.restore(mine["chains"][name])
-            # No later: the iterator over the training data is made, and draws, when the optimisers are.
-            if self.trainer.state.fn == "fit":
-                _set_random_state(mine["rng"])
+        """Refuse weights of another model; take up place, this rank's chains and its random stream."""
+        take_up(self, checkpoint)
 
     @classmethod
     def from_pretrained(
@@ -205,24 +218,9 @@ class EnergyModel(LightningModule):
         model.load_state_dict(checkpoint["state_dict"], strict=True)
         return model
 
-    def _chains(self) -> dict[str, Chains]:
+    def chains_by_name(self) -> dict[str, Chains]:
+        """Chains of the model, by the name of their attribute."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Chains)}
-
-
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a training checkpoint; nothing but tensors and plain data is unpickled.
-
-    Raises:
-        WeightsError: if the file is missing, damaged, or was written by something else.
-    """
-    try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "it is truncated, altered or no checkpoint"
-        raise WeightsError(f"Cannot read the checkpoint {path}: {reason}.") from None
-    if not isinstance(checkpoint, dict) or "ebm_zoo" not in checkpoint:
-        raise WeightsError(f"{path} was not written by a model of this zoo.")
-    return checkpoint
 
 
 def without_batch_norm(network: nn.Module) -> nn.Module:
@@ -231,16 +229,3 @@ def without_batch_norm(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise ConfigError(f"The energy has batch norm at '{name}': use another normalisation, or none.")
     return network
-
-
-def _random_state() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
