@@ -23,3 +23,16 @@ class CatalogError(ZooError):
 
 class DivergenceError(ZooError):
     """Training left the stable region: a loss is not finite or energies ran away."""
+
+
+class Stopped(BaseException):
+    """The process was told to end, by Ctrl-C or a signal; as with KeyboardInterrupt, only the command line takes it.
+
+    Args:
+        number: of the signal.
+        state: a sentence: what is kept.
+    """
+
+    def __init__(self, number: int, state: str = "Nothing unfinished was written.") -> None:
+        super().__init__(number, state)
+        self.number, self.state = number, state

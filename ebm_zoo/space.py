@@ -71,6 +71,10 @@ class Space:
         """The nearest data, **(B, *)**, of what a network drew, float32."""
         return x.float().clamp(self.low, self.high)
 
+    def inside(self, x: Tensor) -> float:
+        """Part of the entries that lie inside the range and not at its ends, where chains are held."""
+        return ((x > self.low) & (x < self.high)).float().mean().item()
+
     def error(self, x: Tensor, y: Tensor) -> Tensor:
         """Squared differences of two batches entry by entry, **(B, *), (B, *) -> (B, *)**."""
         return (x.float() - y.float()).square()

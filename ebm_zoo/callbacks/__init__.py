@@ -1,7 +1,9 @@
 """Pictures, sentences and figures of what a model answers, and guards of its training."""
 
+from ebm_zoo.callbacks.checkpoints import Checkpoint, CheckpointFiles, Last
 from ebm_zoo.callbacks.compile import Compile
 from ebm_zoo.callbacks.conditional import LabelScores, PairedScores
+from ebm_zoo.callbacks.ends import OrderlyEnd
 from ebm_zoo.callbacks.guard import DivergenceGuard
 from ebm_zoo.callbacks.pictures import Pictures, picture_grid, run_folder
 from ebm_zoo.callbacks.scores import AnomalyScore, GenerationScores
@@ -11,12 +13,16 @@ from ebm_zoo.callbacks.weights import InitialWeights
 
 __all__ = [
     "AnomalyScore",
+    "Checkpoint",
+    "CheckpointFiles",
     "Compile",
     "DivergenceGuard",
     "GenerationScores",
     "InitialWeights",
     "LabelScores",
+    "Last",
     "MoleculeScores",
+    "OrderlyEnd",
     "PairedScores",
     "Pictures",
     "Sentences",

@@ -2,13 +2,16 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 from ebm_zoo import __version__
-from ebm_zoo.errors import ZooError
+from ebm_zoo.errors import Stopped, ZooError
 
 TRAINING = {
     "fit": "train a model on data",
@@ -25,6 +28,11 @@ MODULES = {
 }
 
 
+WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):
+    WORDS[signal.SIGHUP] = "terminated, since its terminal was closed"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -32,19 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments; those of the process unless given.
 
     Returns:
-        Exit status: 0 done, 1 a clear error, 2 unusable arguments, 130 interrupted.
+        Exit status: 0 done, 1 a clear error, 2 unusable arguments, 130 interrupted, 143 terminated.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _run(arguments)
-        sys.stdout.flush()
+        with _ends():
+            code = _run(arguments)
+            sys.stdout.flush()
         return code
     except ZooError as error:
         print(f"ebm-zoo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("ebm-zoo: interrupted; nothing unfinished was written.", file=sys.stderr)
-        return 130
+    except (Stopped, KeyboardInterrupt) as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        print(f"ebm-zoo: {WORDS.get(stopped.number, 'ended by a signal')}. {stopped.state}", file=sys.stderr)
+        return 128 + stopped.number
     except BrokenPipeError:
         # The reader of our output went away; keep the interpreter from failing again at exit.
         sys.stdout = None
@@ -53,6 +63,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A full disk, a folder of runs that cannot be written to: of the machine, not of the code.
         print(f"ebm-zoo: {error}.", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _ends() -> Iterator[None]:
+    """Let a signal that ends the process unwind it, so that nothing half-written stays; ignored ones stay ignored."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in WORDS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(number)
 
 
 def _run(arguments: list[str]) -> int:

@@ -11,14 +11,26 @@ import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 import ebm_zoo.callbacks
 import ebm_zoo.data
 import ebm_zoo.metrics
 import ebm_zoo.networks  # noqa: F401 - importing them makes their short class names known to the parser
-from ebm_zoo.callbacks import DivergenceGuard, run_folder
-from ebm_zoo.config import to_config
-from ebm_zoo.errors import CatalogError, ConfigError, ZooError
+from ebm_zoo.callbacks import Checkpoint, CheckpointFiles, DivergenceGuard, Last, OrderlyEnd, run_folder
+from ebm_zoo.cli.runs import (
+    FOLDER,
+    KEYWORDS,
+    claim,
+    free_name,
+    from_restoring,
+    newest_checkpoint,
+    own_folder,
+    require_same_range,
+)
+from ebm_zoo.config import require_public, to_config
+from ebm_zoo.errors import CatalogError, ConfigError, DivergenceError, Stopped, WeightsError, ZooError
 from ebm_zoo.files import atomic
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.checkpoint import read_checkpoint
@@ -27,18 +39,19 @@ from ebm_zoo.zoo.client import Access
 from ebm_zoo.zoo.hub import build_model, load_weights
 from ebm_zoo.zoo.resolve import Found, resolve
 
-# What Lightning resolves to a checkpoint by itself.
-KEYWORDS = ("best", "last", "hpc")
+LAUNCHED = "EBM_ZOO_FIRST_PROCESS"
+"""Environment variable that tells the processes of the other ranks which one launched them."""
 
 
 class SaveConfig(SaveConfigCallback):
     """Keeps the whole configuration in the run's folder and with the logger."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write config.yaml."""
+        """Write config.yaml, beside one that is there already under another name."""
         text = self.parser.dump(self.config, skip_none=False)
-        with atomic(run_folder(trainer) / "config.yaml") as path:
-            path.write_text(text, encoding="utf-8")
+        path = next(each for each in free_name(run_folder(trainer) / "config.yaml") if not each.exists())
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(text))
 
@@ -75,7 +88,7 @@ class ZooCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add settings of the checkpoints: last.ckpt always, best.ckpt where ``checkpoint.monitor`` names a figure."""
         parser.add_class_arguments(ModelCheckpoint, "checkpoint", instantiate=False)
-        parser.set_defaults({"checkpoint.filename": "best", "checkpoint.every_n_epochs": 1})
+        parser.set_defaults({"checkpoint.filename": "best"})
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; say what a constructor said.
@@ -95,23 +108,41 @@ class ZooCLI(LightningCLI):
             raise ConfigError(f"Cannot build what is configured: {root}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add checkpoints, and a guard and a bar unless the configuration has its own or switches the bar off."""
+        """Add what every run has, unless the configuration has its own: checkpoints, guard, orderly end, bar."""
         own = self._get(self.config_init, "trainer.callbacks") or []
         kinds = [type(callback) for callback in (own if isinstance(own, list) else [own])]
-        added = self.trainer_defaults["callbacks"] = self._checkpoints()
+        added = self.trainer_defaults["callbacks"] = [OrderlyEnd(), *self._checkpoints()]
         if not any(issubclass(kind, DivergenceGuard) for kind in kinds):
             added.append(DivergenceGuard())
         bar = self._get(self.config, "trainer.enable_progress_bar") is not False
         if bar and not any(issubclass(kind, ProgressBar) for kind in kinds):
             added.append(RichProgressBar())
+        if self._get(self.config, "trainer.logger") is False and not _later_rank():
+            base = self._get(self.config, "trainer.default_root_dir") or "."
+            kwargs["default_root_dir"] = str(own_folder(Path(base).expanduser().absolute()))
+        plugins = self._get(self.config_init, "trainer.plugins") or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointFiles()]
         return super().instantiate_trainer(**kwargs)
 
     def _checkpoints(self) -> list[Callback]:
+        if self._get(self.config, "trainer.enable_checkpointing") is False:
+            return []
         settings = self._get(self.config, "checkpoint").as_dict()
-        # ModelCheckpoint's own save_last writes only when the monitored figure improves.
-        newest = {"filename": "last", "monitor": None, "enable_version_counter": False, "save_on_train_epoch_end": True}
-        last = ModelCheckpoint(**{**settings, **newest, "save_top_k": 1})
-        return [last] if settings["monitor"] is None else [ModelCheckpoint(**settings), last]
+        last = Last(**settings)
+        return [last] if settings["monitor"] is None else [Checkpoint(**settings), last]
+
+    def prepare(self) -> None:
+        """Find the checkpoint, compare model and data, and give the run its folder, before anything is begun."""
+        options = self.config_init[self.subcommand]
+        path = options["ckpt_path"]
+        if path in KEYWORDS:
+            path = newest_checkpoint(path, self.trainer, self._get(self.config, "checkpoint")["dirpath"])
+            options["ckpt_path"] = str(path)
+            rank_zero_info(f"--ckpt_path stands for {path}.")
+        require_same_range(self.model, self.datamodule)
+        claim(self.trainer, None if path is None else Path(path))
+
+    before_fit = before_validate = before_test = before_predict = prepare
 
     def _parse_ckpt_path(self) -> None:
         """The configuration is complete already: see `_expand`."""
@@ -138,16 +169,32 @@ def run_training(arguments: Sequence[str]) -> int:
 
     Raises:
         ZooError: what the zoo's own classes refuse.
-        KeyboardInterrupt: on interrupt, after the Trainer has shut down.
+        Stopped: on Ctrl-C or a signal, after the Trainer has shut down.
     """
     _quiet()
     if arguments[0] != "fit":
         # What the callbacks of a training remembered is of no use to other commands.
         warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     expanded, trained = _expand(list(arguments))
-    cli = ZooCLI(expanded, trained)
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
+    # The processes of the other ranks inherit it.
+    launched = os.environ.setdefault(LAUNCHED, str(os.getpid())) != str(os.getpid())
+    try:
+        ZooCLI(expanded, trained)
+    except (Stopped, DivergenceError):
+        if not launched:
+            raise
+        # All ranks agreed to end: the first one says so, and would be killed if another one failed before it.
+    except MisconfigurationException as error:
+        raise ConfigError(f"{' '.join(str(error).split())}") from error
+    except Exception as error:
+        if isinstance(error, ZooError) or not from_restoring(error):
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise WeightsError(f"The checkpoint cannot be taken up ({type(error).__name__}: {reason:.200}).") from error
+    finally:
+        if not launched:
+            for name in (LAUNCHED, FOLDER):
+                os.environ.pop(name, None)
     return 0
 
 
@@ -168,15 +215,32 @@ def _expand(arguments: list[str]) -> tuple[list[str], Found | None]:
             model = build_model(trained.config, trained.weights, trained.place)
             first = [*_experiment(trained), f"--model={_model_option(to_config(model))}"]
         else:
-            if option == "--ckpt_path" and value not in KEYWORDS and "://" not in value:
-                config = read_checkpoint(value)["ebm_zoo"]["config"]
-                if subcommand != "fit":
-                    first.append(f"--model={_model_option(config)}")
+            if option == "--ckpt_path" and value not in (*KEYWORDS, "null"):
+                own = any(each.split("=")[0] in ("--config", "-c", "--model") for each in rest)
+                if subcommand != "fit" or not own:
+                    first += _model_of(value, own)
+                argument = f"--ckpt_path={Path(value).expanduser()}"
             kept.append(argument)
     if trained is not None and any(argument.startswith("--ckpt_path=") for argument in kept):
         raise ZooError("--pretrained and --ckpt_path both name weights: give one of them.")
     # A file's settings come before single options, whatever the order they were given in.
     return [subcommand, *first, *kept], trained
+
+
+def _later_rank() -> bool:
+    return int(os.environ.get("LOCAL_RANK", 0)) + int(os.environ.get("NODE_RANK", 0)) > 0
+
+
+def _model_of(checkpoint: str, own: bool) -> list[str]:
+    """Option for the model of a checkpoint, unless it is of classes that only the user's own configuration may name."""
+    config = read_checkpoint(checkpoint)["ebm_zoo"]["config"]
+    try:
+        require_public(config)
+    except ConfigError as error:
+        if own:
+            return []
+        raise ConfigError(f"{checkpoint}: {error} Give the configuration it was trained with (--config).") from None
+    return [f"--model={_model_option(config)}"]
 
 
 def _experiment(trained: Found) -> list[str]:

@@ -45,6 +45,8 @@ class EnergyModel(LightningModule):
         # Any: a model of images asks other things of its space than one of sequences.
         self.space: Any = space
         self.optim = optim
+        # Data and samples that the last update learned from, by energy: what guards look at.
+        self.contrasts: dict[str, tuple[Tensor, Tensor]] = {}
         # Of the present run: random numbers after the last update, batches of the epoch done before, data looked at.
         self.stream: dict[str, Tensor] | None = None
         self.begin_after, self.checked = 0, False

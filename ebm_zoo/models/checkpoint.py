@@ -71,7 +71,8 @@ def describe(model: "EnergyModel", checkpoint: dict[str, Any]) -> None:
 def _place(trainer: Trainer) -> dict[str, int]:
     """Epochs that are over, and batches of the present one."""
     loop = trainer.fit_loop
-    epochs, batches = max(loop.epoch_progress.current.ready - 1, 0), loop.epoch_loop.batch_progress.current.processed
+    done: Any = loop.epoch_loop.batch_progress.current  # declared as a counter that lacks what it counts
+    epochs, batches = max(loop.epoch_progress.current.ready - 1, 0), done.processed
     # Of data without a length only the loop knows that they are at an end.
     ended = batches >= trainer.num_training_batches or (
         trainer.num_training_batches == float("inf") and loop.epoch_loop.batch_progress.is_last_batch
@@ -115,8 +116,8 @@ def _take_up_rank(model: "EnergyModel", ranks: list[Any]) -> None:
         return
     mine = ranks[model.trainer.global_rank]
     for name, chain in model.chains_by_name().items():
-        if name in mine["chains"]:
-            chain.restore(mine["chains"][name])
+        if name in mine["chains"] and (note := chain.restore(mine["chains"][name])):
+            rank_zero_info(f"'{name}': {note}.")
     model.stream = mine["rng"]
     # No later: an iterator over data that are not the zoo's is made, and draws, before the first batch.
     set_random_state(mine["rng"])

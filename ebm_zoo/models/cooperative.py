@@ -68,6 +68,7 @@ class Cooperative(EnergyModel):
         latent, proposed = states[:, :size], states[:, size:].unflatten(1, x.shape[1:])
         revised = self.sampler(self.energy, proposed, *conditions)
         self.chains.finish(torch.cat([latent, revised.flatten(1)], 1))
+        self.contrasts = {"energy": (x, revised)}
         taught = self.teach(latent, revised, x, *conditions)
         positive = x + self.data_noise * torch.randn_like(x)
         shift = maximum_likelihood(self.energy, positive, revised, *conditions, penalty=self.penalty)

@@ -105,6 +105,7 @@ class CycleCoopNets(EnergyModel):
         """
         revised_a = self.sampler(self.energy_a, self._inside(draft_a.detach()))
         revised_b = self.sampler(self.energy_b, self._inside(draft_b.detach()))
+        self.contrasts = {"energy_a": (a, revised_a), "energy_b": (b, revised_b)}
         taught = nn.functional.mse_loss(draft_a, revised_a) + nn.functional.mse_loss(draft_b, revised_b)
         if self.cycle_weight:
             taught = taught + self.cycle_weight * (

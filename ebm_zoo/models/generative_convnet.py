@@ -80,6 +80,7 @@ class GenerativeConvNet(EnergyModel):
         """One iteration: sample, then raise the energy of samples and lower that of data."""
         negative = self.sampler(self.energy, self.chains.start(batch, self.noise))
         self.chains.finish(negative)
+        self.contrasts = {"energy": (batch, negative)}
         positive = batch + self.data_noise * torch.randn_like(batch)
         return {"energy": maximum_likelihood(self.energy, positive, negative, penalty=self.penalty)}
 

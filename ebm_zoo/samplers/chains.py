@@ -39,8 +39,9 @@ class Chains(ABC):
         """What must be remembered between runs; empty where nothing is."""
         return {}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` returned."""
+    def restore(self, state: dict[str, Tensor]) -> str:
+        """Take up what `state` returned; says in words what could not be taken up as it was, if anything."""
+        return ""
 
 
 class ShortRun(Chains):
@@ -91,10 +92,12 @@ class Memory(Chains):
         self._taken = torch.empty(0, dtype=torch.long)
 
     def begin(self, x: Tensor, noise: Noise) -> Tensor:
-        """The memory, **(size, *)**: noise like ``x``, **(B, *)**, at the first run."""
-        if self.memory is None:
-            self.memory = noise(x.new_empty((self.size, *x.shape[1:])))
-        self.memory = self.memory.to(x.device)
+        """The memory, **(size, *)**: noise like ``x``, **(B, *)**, at the first run, and where it has grown since."""
+        missing = self.size - (0 if self.memory is None else len(self.memory))
+        if missing:
+            fresh = noise(x.new_empty((missing, *x.shape[1:])))
+            self.memory = fresh if self.memory is None else torch.cat([self.memory.to(x.device), fresh])
+        self.memory = self.memory.to(x.device)  # type: ignore[union-attr]
         return self.memory
 
     def finish(self, x):
@@ -107,8 +110,13 @@ class Memory(Chains):
         return {} if self.memory is None else {"memory": self.memory}
 
     def restore(self, state):
-        """Take up a memory."""
-        self.memory = state["memory"].clone() if state else None
+        """Take up a memory, cut to ``size`` where it is larger; where it is smaller, `begin` adds fresh chains."""
+        found = state["memory"] if state else None
+        self.memory = None if found is None else found[: self.size].clone()
+        if found is None or len(found) == self.size:
+            return ""
+        rest = "the others are dropped" if len(found) > self.size else f"{self.size - len(found)} begin anew"
+        return f"{min(len(found), self.size)} of {len(found)} chains are taken up, {rest}"
 
 
 class Persistent(Memory):

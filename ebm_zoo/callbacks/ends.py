@@ -1,0 +1,122 @@
+"""End a training in order when its process is told to."""
+
+import signal
+import threading
+import time
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+
+from ebm_zoo.callbacks.checkpoints import Last
+from ebm_zoo.errors import Stopped
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What tells a process to end: Ctrl-C, a scheduler or container, a terminal that closes."""
+AGAIN = 0.5
+"""Seconds after which a second Ctrl-C is meant as such: launchers repeat a signal at once."""
+
+
+class OrderlyEnd(Callback):
+    """On Ctrl-C or SIGTERM write a checkpoint of the step that is reached and stop, on all ranks after the same step.
+
+    A second Ctrl-C stops at once. Signals that were ignored when training began stay so (``nohup``).
+
+    Raises:
+        Stopped: when the step that runs is done.
+    """
+
+    def __init__(self) -> None:
+        self._told, self._when, self._averaged = 0, 0.0, False
+        self._before: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin anew."""
+        self._told, self._averaged = 0, False
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen; Lightning has set handlers of its own just before."""
+        self._listen()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop if told to."""
+        self._stop(trainer)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know that averaged weights stand in the place of those that learn."""
+        self._averaged = True
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know that they do no more."""
+        self._averaged = False
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop if told to; the rest of the validation is left out."""
+        self._stop(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the weights that learn back before a checkpoint is made of them."""
+        self._unaverage(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen no more."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _listen(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            before = signal.getsignal(number)
+            if before not in (signal.SIG_IGN, self._on_signal):
+                self._before.setdefault(number, before)
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: Any) -> None:
+        now = time.monotonic()
+        if number == self._told == signal.SIGINT and now - self._when > AGAIN:
+            raise Stopped(number, "It was told twice: the step that ran is lost.")
+        if not self._told:
+            self._told, self._when = number, now
+
+    def _stop(self, trainer: Trainer) -> None:
+        told = self._told
+        if trainer.world_size > 1:
+            # Ranks are told at different moments; all have to end after the same step.
+            told = int(
+                trainer.strategy.reduce(torch.tensor(told, device=trainer.strategy.root_device), reduce_op="max")
+            )
+        if not told:
+            return
+        self._unaverage(trainer)
+        last = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Last)]
+        if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step or not last:
+            raise Stopped(told, "No checkpoint was written.")
+        step = trainer.global_step
+        raise Stopped(told, f"The checkpoint of step {step} is {last[0].keep(trainer)}: go on with --ckpt_path.")
+
+    def _unaverage(self, trainer: Any) -> None:
+        if self._averaged:
+            self._averaged = False
+            for callback in trainer.callbacks:
+                if isinstance(callback, WeightAveraging):
+                    callback.on_validation_epoch_end(trainer, trainer.lightning_module)
+
+
+__all__ = ["SIGNALS", "OrderlyEnd"]

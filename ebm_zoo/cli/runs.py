@@ -1,0 +1,141 @@
+"""Folders and checkpoints of runs: each run has its own, none replaces another's."""
+
+import csv
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from ebm_zoo.callbacks import run_folder
+from ebm_zoo.errors import ConfigError, DataError, WeightsError, ZooError
+from ebm_zoo.files import atomic
+from ebm_zoo.models import EnergyModel
+
+KEYWORDS = ("best", "last", "hpc")
+"""Names for the newest checkpoint of a kind that runs of one folder have left."""
+FOLDER = "EBM_ZOO_RUN_FOLDER"
+"""Environment variable that tells the other processes of a run its folder."""
+
+
+def newest_checkpoint(keyword: str, trainer: Trainer, dirpath: str | None) -> Path:
+    """Find what a keyword stands for.
+
+    Args:
+        keyword: ``best`` or ``last``, of earlier runs with the same logger settings (or in the same ``dirpath``), or
+            ``hpc``, what SLURM's requeueing left in the Trainer's root.
+        trainer: of the new run.
+        dirpath: folder of checkpoints that is set in the configuration.
+
+    Raises:
+        WeightsError: if there is none; names where it was looked for.
+    """
+    if keyword == "hpc":
+        place, pattern = Path(trainer.default_root_dir), "hpc_ckpt_*.ckpt"
+    elif dirpath is not None:
+        place, pattern = Path(dirpath).expanduser(), f"{keyword}*.ckpt"
+    else:
+        place, pattern = run_folder(trainer).parent, f"*/checkpoints/{keyword}*.ckpt"
+    found = [path for path in place.glob(pattern) if re.fullmatch(rf"{keyword}(-v\d+|_ckpt_\d+)?", path.stem)]
+    if not found:
+        raise WeightsError(f"--ckpt_path {keyword}: there is no {place / pattern}. Name a file, or leave it out.")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def own_folder(base: Path) -> Path:
+    """A new folder runs/version_N below another one, for a run without a logger; the same for all its processes."""
+    if FOLDER in os.environ:
+        return Path(os.environ[FOLDER])
+    taken = (int(path.name.split("_")[1]) for path in (base / "runs").glob("version_*") if path.name[8:].isdigit())
+    number = max(taken, default=-1) + 1
+    while not _made(base / "runs" / f"version_{number}"):
+        number += 1
+    os.environ[FOLDER] = str(base / "runs" / f"version_{number}")
+    return Path(os.environ[FOLDER])
+
+
+@rank_zero_only
+def claim(trainer: Any, resumed: Path | None) -> None:
+    """Make the folder of a run that logs to files, or go on in the one that its checkpoint lies in.
+
+    Two runs that begin at the same moment get two folders.
+
+    Args:
+        trainer: of the run.
+        resumed: checkpoint that it goes on from.
+
+    Raises:
+        ConfigError: if the folder that the configuration names is another run's.
+    """
+    logger = trainer.logger
+    if not isinstance(logger, CSVLogger) or trainer.fast_dev_run:
+        return
+    named = logger._version is not None
+    while not _made(folder := run_folder(trainer)):
+        if named:
+            break
+        logger._version = None  # another run has taken it since it was looked for: look again
+    if not any(folder.iterdir()):
+        return
+    if resumed is None or folder.resolve() not in resumed.resolve().parents:
+        raise ConfigError(
+            f"{folder} is the folder of another run. Leave the logger's version out, or go on from a checkpoint in it."
+        )
+    _keep_rows(logger, folder / "metrics.csv")
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ZooError(f"Cannot make the run's folder {folder}: {error.strerror}. Choose another place.") from None
+    return True
+
+
+def _keep_rows(logger: CSVLogger, path: Path) -> None:
+    # Lightning's writer begins by removing the file.
+    content = path.read_bytes() if path.exists() else b""
+    kept = path.with_name("metrics_before.csv")
+    if content:
+        with atomic(kept) as temporary:
+            temporary.write_bytes(content)
+    writer = logger.experiment
+    if content:
+        kept.replace(path)
+        writer.metrics_keys = next(csv.reader(content.decode().splitlines()))
+
+
+def require_same_range(model: EnergyModel, data: LightningDataModule) -> None:
+    """Refuse data in another range than the model's: pixels in [0, 1] pass for grey ones in [-1, 1].
+
+    Raises:
+        DataError: names both.
+    """
+    given = getattr(data, "value_range", None)
+    if given is not None and tuple(given) != (model.space.low, model.space.high):
+        (low, high), space = given, model.space
+        raise DataError(
+            f"The data come in [{low:g}, {high:g}], the model takes [{space.low:g}, {space.high:g}]: set the data's "
+            "value_range to the model's."
+        )
+
+
+def from_restoring(error: BaseException) -> bool:
+    """Whether an error arose while Lightning took up a checkpoint: then the file is to blame."""
+    return any("checkpoint_connector" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+
+
+def free_name(path: Path) -> Iterator[Path]:
+    """A path, and the same with -v1, -v2 and so on behind its stem."""
+    yield path
+    number = 1
+    while True:
+        yield path.with_name(f"{path.stem}-v{number}{path.suffix}")
+        number += 1
