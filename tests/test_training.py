@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from contract import CASES
 from lightning import Callback
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import SHAPE, TinyData, convnet, energy, images, trainer
 from torch import nn
 
@@ -74,42 +73,7 @@ def differences(first, second, where=""):
     return [] if same else [where]
 
 
-# Resume
-
-
-def scheduled():
-    return convnet(optim={"energy": Adam(1e-2, clip=0.1, warmup=6, final=0.1)})
-
-
-def fitted():
-    """Fits its noise when training begins."""
-    return convnet(noise=FittedGaussian(SHAPE, rank=5), chains=Persistent(size=16, refresh=0.5))
-
-
-RESUMED = {name: (case.model, case.batch) for name, case in CASES.items()}
-RESUMED |= {"schedule": (scheduled, images), "noise_to_fit": (fitted, images)}
-AVERAGES = {"raw": lambda: [], "averaged": lambda: [EMAWeightAveraging(decay=0.9)]}
-STATE = ("state_dict", "optimizer_states", "lr_schedulers", "ebm_zoo", "global_step", "current_model_state")
-
-
-@pytest.mark.parametrize("average", AVERAGES.values(), ids=AVERAGES.keys())
-@pytest.mark.parametrize(("make", "data"), RESUMED.values(), ids=RESUMED.keys())
-@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:You passed in a .val_dataloader. but")
-def test_resume_is_exact(make, data, average, tmp_path):
-    def fit(folder, seed, ckpt_path=None):
-        torch.manual_seed(seed)
-        model, keep = make(), each_epoch(tmp_path / folder)
-        run = trainer(max_epochs=2, enable_checkpointing=True, callbacks=[keep, *average()])
-        run.fit(model, datamodule=TinyData(data(12)), ckpt_path=ckpt_path)
-        return model.state_dict(), read(tmp_path / folder / "epoch=1.ckpt")
-
-    weights, whole = fit("whole", seed=1)
-    resumed_weights, resumed = fit("resumed", seed=2, ckpt_path=tmp_path / "whole" / "epoch=0.ckpt")
-    assert ("current_model_state" in whole) == bool(average())
-    assert differences({k: whole.get(k) for k in STATE}, {k: resumed.get(k) for k in STATE}) == []
-    assert differences(weights, resumed_weights) == []
-    other_weights, _ = fit("other", seed=2)
-    assert differences(weights, other_weights), "training does not depend on the seed: nothing is compared"
+# Resume (more in test_resume.py)
 
 
 def test_chains_are_in_the_checkpoint_and_not_among_the_weights(tmp_path):

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
+from ebm_zoo.data.loading import ShuffledData, fixed_loader
 from ebm_zoo.models import (
     AlternatingBackProp,
     ConditionalCoopNets,
@@ -287,6 +288,37 @@ class TinyData(LightningDataModule):
         return DataLoader(first, batch_size=self.batch_size, collate_fn=collate)
 
     test_dataloader = predict_dataloader = val_dataloader
+
+
+class Rows(Dataset):
+    """Data, or tuples of data, fetched a batch at a time; every second batch is mirrored, as the generator says."""
+
+    def __init__(self, data: Tensor | tuple[Tensor, ...]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data if isinstance(self.data, Tensor) else self.data[0])
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        parts = self.data if isinstance(self.data, tuple) else (self.data,)
+        # Pictures alone: of sentences and labels the order is no picture's.
+        turned = torch.rand(()) < 0.5 and parts[0].dim() > 3
+        rows = tuple(part[indices].flip(-1) if turned and part.dim() > 3 else part[indices] for part in parts)
+        return rows if isinstance(self.data, tuple) else rows[0]
+
+
+class ShuffledTinyData(ShuffledData):
+    """A few data in the order of the zoo's own data modules, with random flips."""
+
+    def __init__(self, data: Tensor | tuple[Tensor, ...], batch_size: int = 4) -> None:
+        super().__init__()
+        self.rows, self.batch_size = Rows(data), batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        return self.shuffled(self.rows, self.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        return fixed_loader(Rows(self.rows.data), self.batch_size)
 
 
 def trainer(**settings: Any) -> Trainer:
