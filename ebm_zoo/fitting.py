@@ -18,7 +18,7 @@ SPARE = 4
 SPARE_PARTS, SPARE_VALUES = 256, 2**22
 
 
-def build(config: Any, tensors: dict[str, Tensor], source: str, kind: type = nn.Module) -> Any:
+def build(config: Any, tensors: Any, source: str, kind: type = nn.Module) -> Any:
     """Build the network of a configuration and load its weights.
 
     It is built without memory first, and no further than its weights reach: a configuration of a few bytes may ask
@@ -26,7 +26,7 @@ def build(config: Any, tensors: dict[str, Tensor], source: str, kind: type = nn.
 
     Args:
         config: plain data, as `ebm_zoo.config.from_config` takes them.
-        tensors: the weights by name, of a file of weights or a checkpoint.
+        tensors: the weights, tensors by name, of a file of weights or a checkpoint.
         source: where both come from, for messages.
         kind: class that the network must be of.
 
@@ -35,6 +35,8 @@ def build(config: Any, tensors: dict[str, Tensor], source: str, kind: type = nn.
         WeightsError: if it describes something else, asks for more than the weights hold, or does not fit them; or if
             a weight is not finite.
     """
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise WeightsError(f"The weights of {source} are no tensors by name: it was altered, or written by others.")
     refusal = f"The weights of {source} do not fit its configuration:"
     with torch.device("meta"), _limited(tensors, refusal):
         sketch = from_config(config)

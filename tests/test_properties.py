@@ -395,9 +395,8 @@ HUGE = {
         dequantiser=FILLED,
     ),
     "objects": [made("ResNetTranslator", channels=1, width=1)] * 5000,
-    "fitted noises": [
-        {"class_path": "ebm_zoo.samplers.FittedGaussian", "init_args": {"shape": [4096], "rank": 4096}}
-    ] * 5000,
+    "fitted noises": [{"class_path": "ebm_zoo.samplers.FittedGaussian", "init_args": {"shape": [4096], "rank": 4096}}]
+    * 5000,
 }
 
 
@@ -566,7 +565,10 @@ def test_weights_that_are_not_finite(folder, saved, wrong, kind):
     name = sorted(found)[-1]
     found[name].view(-1)[-1] = wrong
     at = written(folder / "infinite", saved[0][0], save(found))
-    for load_it in (from_pretrained, lambda at: load_weights(models()[0], (at / "model.safetensors").read_bytes(), "x")):
+    for load_it in (
+        from_pretrained,
+        lambda at: load_weights(models()[0], (at / "model.safetensors").read_bytes(), "x"),
+    ):
         with pytest.raises(WeightsError, match=f"hold NaN or infinite values in '{name}'"):
             load_it(at)
 

@@ -1,5 +1,6 @@
 """Models put on the Hub's double by the real client, and pulled again into an empty cache."""
 
+import hashlib
 import importlib
 import os
 import shutil
@@ -91,9 +92,10 @@ def test_a_pushed_model_is_pulled_the_same(hub, model, tmp_path):
     assert files.keys() == {"config.json", "model.safetensors", "README.md"} and not hub.repos[REPO].private
     folder = find(NAME).folder
     assert all(files[name] == (folder / name).read_bytes() for name in ("config.json", "model.safetensors"))
-    assert find(NAME).hub == Hub(REPO, commit.oid)
+    config = hashlib.sha256(files["config.json"]).hexdigest()
+    assert find(NAME).hub == Hub(REPO, commit.oid, config)
     after = find(NAME).source.read_text()
-    assert after.replace(f"  hub: {{repo: {REPO}, revision: '{commit.oid}'}}\n", "") == before
+    assert after.replace(f"  hub: {{repo: {REPO}, revision: '{commit.oid}', config: '{config}'}}\n", "") == before
     pulled = from_pretrained(NAME, source="hub", cache_dir=tmp_path / "empty")
     assert same(pulled, model) and same(from_pretrained(REPO, cache_dir=tmp_path / "other"), model)
 
