@@ -6,7 +6,7 @@ The client is imported when it is needed: listing the catalog and loading a loca
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,12 @@ def fetched(repo: str, file: str, revision: str, access: Access, most: int) -> P
             force_download=access.force,
             etag_timeout=TIMEOUT,
         )
-    return Path(found)
+        path = Path(found)
+        if not access.force or path.is_symlink():
+            return path
+        # The client fetches anew what a link leads to, and leaves a file in the place of the link as it is.
+        path.unlink()
+    return fetched(repo, file, revision, replace(access, force=False), most)
 
 
 def hub_error(error: Exception, what: str) -> WeightsError:
