@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ def resource(name: str) -> Path:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``, renamed onto it if the block succeeds and removed if not.
 
+    Whoever looks finds the old file or the whole new one, also after a loss of power: the new one lies on the disk
+    before it has the name.
+
     Raises:
         ZooError: if the folder cannot be made or written to.
     """
@@ -54,9 +57,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
+        _settle(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    # The name, too; some systems do not let folders be opened, and what is written is whole in any case.
+    with suppress(OSError):
+        _settle(path.parent)
+
+
+def _settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
