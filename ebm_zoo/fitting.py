@@ -28,7 +28,7 @@ def build(config: Any, tensors: Any, source: str, kind: type = nn.Module) -> Any
         config: plain data, as `ebm_zoo.config.from_config` takes them.
         tensors: the weights, tensors by name, of a file of weights or a checkpoint.
         source: where both come from, for messages.
-        kind: class that the network must be of.
+        kind: class that a model must be of.
 
     Raises:
         ConfigError: if the configuration cannot be built.
@@ -39,9 +39,9 @@ def build(config: Any, tensors: Any, source: str, kind: type = nn.Module) -> Any
         raise WeightsError(f"The weights of {source} are no tensors by name: it was altered, or written by others.")
     refusal = f"The weights of {source} do not fit its configuration:"
     with torch.device("meta"), _limited(tensors, refusal):
-        sketch = from_config(config)
+        sketch: Any = from_config(config)
     if not isinstance(sketch, kind):
-        raise WeightsError(f"The configuration of {source} describes no {kind.__name__} but a {type(sketch).__name__}.")
+        raise WeightsError(f"The configuration of {source} describes no model but a {type(sketch).__name__}.")
     require_fit(sketch, tensors, source)
     network: Any = from_config(config)
     network.load_state_dict(tensors)

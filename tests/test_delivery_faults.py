@@ -224,7 +224,7 @@ def test_a_download_that_stands_still(hub, repo, monkeypatch, capfd):
 def test_a_user_may_wait_longer(hub, repo, monkeypatch):
     monkeypatch.setattr(limits, "STALL", 0.1)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 7)
-    hub.fault(delay(0.4), "GET", times=2)
+    hub.fault(delay(0.4), "GET")
     assert resolve(REPO, access=Access()).weights
 
 

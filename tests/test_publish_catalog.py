@@ -316,7 +316,7 @@ def test_catalog_goes_with_every_command_wherever_it_stands(model, tmp_path):
 
 def test_catalog_wants_a_file(model):
     result = zoo("list", "--catalog")
-    assert result.code == 2 and "--catalog: expected one argument" in result.err
+    assert result.code == 2 and "--catalog" in result.err.rpartition("error: ")[2]
 
 
 def test_help_tells_of_catalog_and_of_the_new_commands():

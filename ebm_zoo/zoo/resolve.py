@@ -165,6 +165,7 @@ def _config(target: Target, access: Access) -> tuple[str, Any, str, int]:
     path = _file(target, "config.json", target.revision, range(1, MAX_CONFIG + 1), access)
     data = config_bytes(path)
     found = {hashlib.sha256(data).hexdigest()}
+    wanted: str | None
     if (hub := _pin(target)) is not None and hub.config is not None:
         wanted, kind = hub.config, "sha256"
     else:
