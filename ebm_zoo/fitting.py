@@ -18,7 +18,7 @@ SPARE = 4
 SPARE_PARTS, SPARE_VALUES = 256, 2**22
 
 
-def build(config: Any, tensors: Any, source: str, kind: type = nn.Module) -> Any:
+def build(config: Any, tensors: Any, source: str, kind: type[nn.Module] = nn.Module) -> Any:
     """Build the network of a configuration and load its weights.
 
     It is built without memory first, and no further than its weights reach: a configuration of a few bytes may ask
@@ -39,7 +39,7 @@ def build(config: Any, tensors: Any, source: str, kind: type = nn.Module) -> Any
         raise WeightsError(f"The weights of {source} are no tensors by name: it was altered, or written by others.")
     refusal = f"The weights of {source} do not fit its configuration:"
     with torch.device("meta"), _limited(tensors, refusal):
-        sketch: Any = from_config(config)
+        sketch = from_config(config)
     if not isinstance(sketch, kind):
         raise WeightsError(f"The configuration of {source} describes no model but a {type(sketch).__name__}.")
     require_fit(sketch, tensors, source)

@@ -232,6 +232,7 @@ def test_a_catalog_does_not_steer_the_terminal(steered, tmp_path, command):
 
 
 def test_no_file_steers_the_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")
     monkeypatch.chdir(tmp_path)
     name = STEERING.replace("/", "")
     model = saved_model(tmp_path / name)
