@@ -1,8 +1,19 @@
 """Errors that a user can cause and mend: one sentence what is wrong, one what to do."""
 
 
+def printable(text: object) -> str:
+    r"""One line of text that a terminal shows as it is: what would steer it is escaped, as in ``\x1b``.
+
+    Names of files, fields of catalogs and keys of weights are a stranger's: they may hold anything.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 class ZooError(Exception):
     """Base of all errors the zoo raises on purpose; the command line prints them without a traceback."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(ZooError):

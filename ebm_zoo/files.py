@@ -5,8 +5,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ def resource(name: str) -> Path:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``, renamed onto it if the block succeeds and removed if not.
 
+    Whoever looks finds the old file or the whole new one, also after a loss of power: the new one lies on the disk
+    before it has the name.
+
     Raises:
         ZooError: if the folder cannot be made or written to.
     """
@@ -54,13 +57,43 @@ def atomic(path: str | Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
+        _settle(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    # The name, too; some systems do not let folders be opened, and what is written is whole in any case.
+    with suppress(OSError):
+        _settle(path.parent)
+
+
+def _settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The safe loader, in C where PyYAML was built with it: `list` and `info` should answer at once."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            # What is written as a number names the same entry as its text.
+            names = {key, str(key)} if isinstance(key, Hashable) else {str(key)}
+            if seen & names:
+                raise ValueError(f"line {key_node.start_mark.line + 1} has the key '{key!s:.60}' again: remove one")
+            seen |= names
+        return super().construct_mapping(node, deep)
 
 
 def plain_yaml(text: str) -> Any:
-    """Read YAML that is plain data: no tags of Python's, no aliases, no deep nesting.
+    """Read YAML that is plain data: no tags of Python's, no aliases, no deep nesting, no key twice.
 
     Args:
         text: the content of a file.
@@ -70,19 +103,19 @@ def plain_yaml(text: str) -> Any:
 
     Raises:
         ValueError: for what is no plain YAML; for aliases, with which a few lines stand for more than the memory
-            holds; and for nesting deeper than `MAX_DEPTH`, at which the loader in C would end the process.
+            holds; for nesting deeper than `MAX_DEPTH`, at which the loader in C would end the process; and for a key
+            that a mapping has twice, whose last value would win.
     """
-    # In C where PyYAML was built with it: `list` and `info` should answer at once.
-    loader, depth = getattr(yaml, "CSafeLoader", yaml.SafeLoader), 0
+    depth = 0
     try:
-        for event in yaml.parse(text, Loader=loader):
+        for event in yaml.parse(text, Loader=_PlainLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError(f"it has the alias *{event.anchor:.60}: write out what that stands for")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
         # Safe: the loader is PyYAML's safe one, in C or in Python, which makes no objects but plain data.
-        return yaml.load(text, Loader=loader)
+        return yaml.load(text, Loader=_PlainLoader)
     except Exception as error:  # values that are not of their tag's form make the loader fail in many ways
         raise ValueError(f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}") from None
 
@@ -159,11 +192,26 @@ def parse_config(data: bytes, path: Path) -> tuple[Any, str, int]:
     if len(data) > MAX_CONFIG:
         raise WeightsError(f"{path} is larger than {MAX_CONFIG} bytes: no saved model's configuration is.")
     try:
-        config = json.loads(data.decode("utf-8"))
+        config = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
         model, weights = config["model"], config["weights"]
         sha256, size = weights["sha256"], weights["size"]
         if not re.fullmatch("[0-9a-f]{64}", sha256) or type(size) is not int:
             raise TypeError
+    except _TwiceError as error:
+        raise WeightsError(f"{path} has the key '{error!s:.60}' twice in one object: remove one.") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise WeightsError(f"{path} is no model configuration: keys model and weights (sha256, size) wanted.") from None
     return model, sha256, size
+
+
+class _TwiceError(ValueError):
+    """A key that an object of JSON has twice, where the last would win."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(key)
+        found[key] = value
+    return found

@@ -1,16 +1,20 @@
 """The real client of the Hub, set up to speak to the double alone, and a tiny repository to speak about."""
 
+import contextlib
 import json
 import os
 import random
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from hub_server import ENVIRONMENT, HubServer
 
 os.environ.update(ENVIRONMENT)
 
+import pytest
 from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError
 
 assert constants.HF_HUB_DISABLE_XET, "huggingface_hub was imported before its environment was set"
 
@@ -36,6 +40,14 @@ FILES = {
 def client(hub: HubServer, token: str | bool = NOBODY) -> HfApi:
     """The client of a user of the double; it sends no token by default."""
     return HfApi(endpoint=hub.endpoint, token=token)
+
+
+@contextlib.contextmanager
+def refused_with(status: int, kind: type[HfHubHTTPError] = HfHubHTTPError) -> Iterator[None]:
+    """The block is refused by an answer with this status, whatever words the client finds for it."""
+    with pytest.raises(kind) as error:
+        yield
+    assert error.value.response.status_code == status
 
 
 def load(api: HfApi, path: str, cache: Path, revision: str | None = None, etag_timeout: float = 10) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -30,12 +30,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server sends; the connection closes after `sent` bytes of the body, None for all."""
+    """What the server sends; the connection closes after `sent` bytes of the body, None for all.
+
+    A header that is None is left out. What is in `more` follows the body, piece by piece, unannounced.
+    """
 
     status: int = 200
     body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str | None] = field(default_factory=dict)
     sent: int | None = None
+    more: Iterable[bytes] = ()
 
 
 Route = Callable[..., Answer]

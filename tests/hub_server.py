@@ -17,7 +17,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -69,6 +69,16 @@ def corrupt(proceed: Callable[[], Answer]) -> Answer:
     return replace(answer, body=answer.body[:-1] + bytes([answer.body[-1] ^ 1]))
 
 
+def follow(more: Iterable[bytes]) -> Change:
+    """Do not say how long the body is, and let it go on."""
+
+    def change(proceed: Callable[[], Answer]) -> Answer:
+        answer = proceed()
+        return replace(answer, headers={**answer.headers, "Content-Length": None}, more=more)
+
+    return change
+
+
 @dataclass
 class Fault:
     """A change and the requests that it strikes."""
@@ -90,10 +100,13 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.server.hub.handle(self.command, self.path, headers, body)
         self.send_response(answer.status)
         for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
-            self.send_header(name, value)
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body[: answer.sent])
+            for piece in answer.more:
+                self.wfile.write(piece)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve
 
@@ -157,7 +170,7 @@ class HubServer(Store):
         """Let something go wrong with the next requests.
 
         Args:
-            change: `refuse(status)`, `delay(seconds)`, `truncate` or `corrupt`.
+            change: `refuse(status)`, `delay(seconds)`, `truncate`, `corrupt` or `follow(more)`.
             pattern: regular expression that is searched in ``METHOD /quoted/path``; by default any request.
             times: number of requests after which all is well again.
         """

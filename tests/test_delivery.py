@@ -1,7 +1,9 @@
 """Models by name from folder, catalog, cache and Hub: what is asked for, and what is believed."""
 
 import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from delivery import (
@@ -20,6 +22,7 @@ from delivery import (
 )
 from hub_client import asked
 from hub_server import corrupt
+from huggingface_hub import constants
 from zoo_helpers import NAME, done, saved_model, tiny_zoo
 
 from ebm_zoo import from_pretrained
@@ -138,6 +141,74 @@ def test_altered_bytes_never_load_and_force_replaces_them(hub, far, model, tmp_p
     flip(blob(tmp_path / "cache", file))
     with pytest.raises(WeightsError, match="altered"):
         from_pretrained(NAME)
+
+
+def altered(link: Path) -> Path:
+    """A plain file in the place of a link of the cache, which says something else."""
+    config = json.loads(link.read_bytes())
+    config["model"]["init_args"]["sample_steps"] = 1
+    link.unlink()
+    link.write_text(json.dumps(config))
+    return link
+
+
+def cached_config(tmp_path: Path) -> Path:
+    (path,) = (tmp_path / "cache").glob("*/snapshots/*/config.json")
+    return path
+
+
+def test_a_file_in_the_place_of_a_link_does_not_load(hub, far, model, tmp_path):
+    """The settings belong to a pin as much as the weights, which stay as they were."""
+    from_pretrained(NAME)
+    altered(cached_config(tmp_path))
+    asked(hub)
+    for options in ({}, {"local_files_only": True}):
+        with pytest.raises(WeightsError, match=f"is a file and not .* link .* `ebm-zoo download {NAME} --force`"):
+            from_pretrained(NAME, **options)
+    assert asked(hub) == []
+    done("download", NAME, "--force")
+    assert same(from_pretrained(NAME), model) and cached_config(tmp_path).is_symlink()
+
+
+def test_where_there_are_no_links_the_hub_is_asked(hub, repo, far, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    assert same(from_pretrained(NAME), model)
+    assert not cached_config(tmp_path).is_symlink()
+    asked(hub)
+    assert same(from_pretrained(NAME), model)
+    assert asked(hub) == [f"HEAD /{REPO}/resolve/{far}/config.json"]
+    altered(cached_config(tmp_path))
+    with pytest.raises(WeightsError, match=r"has the git hash \w{40}, not \w{40}: it was altered"):
+        from_pretrained(NAME)
+    done("download", NAME, "--force")
+    assert same(from_pretrained(NAME), model)
+    altered(cached_config(tmp_path))
+    # Whom nobody can ask, nobody can compare with.
+    assert from_pretrained(NAME, local_files_only=True).sample_steps == 1
+    hub.stop()
+    assert from_pretrained(NAME).sample_steps == 1
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_catalog_pins_the_configuration(hub, repo, model, tmp_path, monkeypatch, links):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", not links)
+    config = hashlib.sha256(repo.resolve("main").file("config.json").content).hexdigest()
+    commit = pinned(tmp_path / "zoo", repo, config=config)
+    assert same(from_pretrained(NAME, source="hub"), model)
+    asked(hub)
+    assert same(from_pretrained(NAME, source="hub", local_files_only=True), model)
+    altered(cached_config(tmp_path))
+    with pytest.raises(WeightsError, match=f"has the sha256 .*, not {config}: it was altered"):
+        from_pretrained(NAME, source="hub", local_files_only=True)
+    assert asked(hub) == []
+    # A Hub that lies about the commit is not believed either; another commit is another matter.
+    moved = json.loads(repo.resolve("main").file("config.json").content)
+    moved["model"]["init_args"]["sample_steps"] = 1
+    head = repo.commit({"config.json": json.dumps(moved).encode()})
+    repo.commits[commit] = replace(repo.resolve("main"), oid=commit)
+    with pytest.raises(WeightsError, match=f"has the sha256 .*, not {config}: it was altered"):
+        from_pretrained(NAME, source="hub", cache_dir=tmp_path / "empty")
+    assert from_pretrained(NAME, revision=head, cache_dir=tmp_path / "empty").sample_steps == 1
 
 
 def test_truncated_bytes_in_the_cache_never_load(hub, far, tmp_path):

@@ -1,16 +1,22 @@
 """Models from a Hub that refuses, breaks off or is gone: one clear error, soon, or the cache."""
 
+import gzip
+import threading
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 from delivery import REPO, asked_by_default, child, files, naps
 from hub_client import asked
-from hub_server import corrupt, delay, refuse, truncate
+from hub_routes import Answer
+from hub_server import corrupt, delay, follow, refuse, truncate
 from huggingface_hub import constants
 from zoo_helpers import done, saved_model
 
 from ebm_zoo import from_pretrained
 from ebm_zoo.errors import WeightsError
-from ebm_zoo.zoo import client
+from ebm_zoo.zoo import client, limits
 from ebm_zoo.zoo.client import Access
 from ebm_zoo.zoo.resolve import resolve
 
@@ -141,6 +147,95 @@ def test_a_download_that_always_breaks_off(hub, repo, file, tmp_path, capfd):
     assert file in one_error("broke off")
     assert capfd.readouterr() == ("", "")
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_download_that_goes_on_and_on(hub, repo, file, tmp_path, capfd):
+    sent = []
+
+    def endless():
+        while len(sent) < 2**13:
+            sent.append(2**16)
+            yield bytes(2**16)
+
+    hub.fault(follow(endless()), f"GET .*/{file}")
+    assert file in one_error("more bytes came than were announced")
+    # What lay in buffers on the way; half a gigabyte would have come.
+    assert sum(sent) < 2**25
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.startswith(file)]
+    assert not list((tmp_path / "cache").rglob("*.incomplete")) and capfd.readouterr() == ("", "")
+
+
+def test_a_file_without_a_length_is_read_to_its_end(hub, repo, model):
+    hub.fault(follow(()), "GET")
+    assert torch.equal(next(from_pretrained(REPO).parameters()), next(model.parameters()))
+
+
+def test_a_packed_answer_is_not_unpacked(hub, repo):
+    """A kilobyte may stand for a megabyte, and that for a gigabyte."""
+
+    def pack(proceed):
+        answer = proceed()
+        return replace(answer, body=gzip.compress(bytes(2**20)), headers={**answer.headers, "Content-Encoding": "gzip"})
+
+    hub.fault(pack, "GET .*/config.json")
+    one_error("more bytes came than were announced")
+    assert {request.headers["accept-encoding"] for request in hub.requests} == {"identity"}
+
+
+def test_an_error_that_goes_on_and_on(hub, repo):
+    sent = []
+
+    def endless():
+        while len(sent) < 2**13:
+            sent.append(2**16)
+            yield bytes(2**16)
+
+    def refuse_at_length(proceed):
+        return Answer(404, b"", {"Content-Length": None}, more=endless())
+
+    hub.fault(refuse_at_length, "GET")
+    one_error("config.json")
+    assert sum(sent) < 2**25
+
+
+def test_a_download_that_stands_still(hub, repo, monkeypatch, capfd):
+    """Three times, with a second between two tries: no longer than a user takes it for dead."""
+    assert 3 * limits.STALL + 2 <= 12
+    monkeypatch.setattr(limits, "STALL", 0.2)
+    still = threading.Event()
+
+    class Still:
+        def __iter__(self):
+            still.wait(10)
+            yield b""
+
+    def stop_halfway(proceed):
+        answer = proceed()
+        return replace(answer, sent=len(answer.body) // 2, more=Still())
+
+    hub.fault(stop_halfway, "GET /stored/.*/model.safetensors")
+    began = time.monotonic()
+    assert "model.safetensors" in one_error("broke off or stood still 3 times")
+    still.set()
+    assert time.monotonic() - began < 3 and capfd.readouterr() == ("", "")
+
+
+def test_a_user_may_wait_longer(hub, repo, monkeypatch):
+    monkeypatch.setattr(limits, "STALL", 0.1)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 7)
+    hub.fault(delay(0.4), "GET")
+    assert resolve(REPO, access=Access()).weights
+
+
+def test_the_hub_does_not_say_how_long_to_wait(hub, repo):
+    def later(proceed):
+        return Answer(429, b"", {"Retry-After": "3600", "RateLimit": '"api";r=0;t=3600'})
+
+    hub.fault(later, "GET", times=1)
+    with naps() as taken:
+        assert resolve(REPO, access=Access()).weights
+    assert sum(taken) < 5
 
 
 def test_a_download_that_breaks_off_is_resumed(hub, repo, monkeypatch):

@@ -4,13 +4,12 @@ import urllib.error
 import urllib.request
 
 import pytest
-from hub_client import FILES, NAME, OWNER, READER, client, load, weights
+from hub_client import FILES, NAME, OWNER, READER, client, load, refused_with, weights
 from hub_server import HubServer, corrupt, delay, refuse, truncate
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -29,9 +28,9 @@ def hub():
 def test_what_is_missing_is_named(hub, tmp_path, token):
     api, head = client(hub, token), hub.add(NAME, FILES).resolve("main").oid
     # Strangers are not told whether it is hidden from them.
-    status = "404" if token else "401"
+    status = 404 if token else 401
     for ask in (api.model_info, lambda name: api.hf_hub_download(name, "config.json", cache_dir=tmp_path)):
-        with pytest.raises(RepositoryNotFoundError, match=status):
+        with refused_with(status, RepositoryNotFoundError):
             ask("zoo/other")
     for revision in ("v9", "0" * 40):
         with pytest.raises(RevisionNotFoundError):
@@ -58,10 +57,10 @@ def test_a_private_repository_is_there_for_its_owner_only(hub, tmp_path):
 def test_a_gated_repository_is_there_for_its_readers(hub, tmp_path):
     repo = hub.add(NAME, FILES)
     repo.gated = "manual"
-    for token, status in ((READER, "403"), (False, "401")):
+    for token, status in ((READER, 403), (False, 401)):
         stranger = client(hub, token)
         assert stranger.model_info(NAME).gated == "manual"
-        with pytest.raises(GatedRepoError, match=status):
+        with refused_with(status, GatedRepoError):
             load(stranger, "config.json", tmp_path)
     repo.readers.add("reader")
     for token in (OWNER, READER):
@@ -71,13 +70,13 @@ def test_a_gated_repository_is_there_for_its_readers(hub, tmp_path):
 def test_a_token_is_needed_to_write_and_must_be_known(hub, tmp_path):
     hub.add(NAME, FILES)
     stranger = client(hub, "hf_stranger")
-    with pytest.raises(HfHubHTTPError, match="Invalid credentials"):
+    with refused_with(401):
         load(stranger, "config.json", tmp_path)
-    with pytest.raises(HfHubHTTPError, match="Invalid credentials"):
+    with refused_with(401):
         stranger.create_repo("stranger/other")
-    with pytest.raises(HfHubHTTPError, match="401"):
+    with refused_with(401):
         client(hub).create_repo("zoo/other")
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with refused_with(403):
         client(hub, READER).create_repo("zoo/other")
     assert set(hub.repos) == {NAME}
 
@@ -92,7 +91,7 @@ def test_a_busy_hub_is_asked_again(hub, tmp_path):
 def test_what_is_refused_has_no_effect(hub):
     owner = client(hub, OWNER)
     hub.fault(refuse(503), "POST /api/repos/create", times=1)
-    with pytest.raises(HfHubHTTPError, match="503"):
+    with refused_with(503):
         owner.create_repo(NAME)
     assert not hub.repos
     owner.create_repo(NAME)
@@ -120,8 +119,9 @@ def test_a_part_of_a_file_is_served(hub, path):
         with urllib.request.urlopen(urllib.request.Request(url, headers={"Range": f"bytes={part}"})) as answer:
             assert (answer.status, answer.read()) == (206, whole[start:end])
             assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(whole)}"
-    with pytest.raises(urllib.error.HTTPError, match="416") as failure:
+    with pytest.raises(urllib.error.HTTPError) as failure:
         urllib.request.urlopen(urllib.request.Request(url, headers={"Range": f"bytes={len(whole)}-"}))
+    assert failure.value.code == 416
     failure.value.close()
 
 

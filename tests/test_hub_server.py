@@ -6,11 +6,23 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from hub_client import FILES, NAME, OWNER, READER, UPLOAD_WARNING, asked, client, load, read, weights, write
+from hub_client import (
+    FILES,
+    NAME,
+    OWNER,
+    READER,
+    UPLOAD_WARNING,
+    asked,
+    client,
+    load,
+    read,
+    refused_with,
+    weights,
+    write,
+)
 from hub_server import HubServer
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    HfHubHTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -56,8 +68,9 @@ def test_only_large_files_travel_by_the_other_origin_and_no_token_does(hub, tmp_
 
 def test_bytes_of_another_digest_than_announced_are_refused(hub):
     url = f"{hub.storage}/upload/{hashlib.sha256(b'right').hexdigest()}"
-    with pytest.raises(urllib.error.HTTPError, match="400") as answer:
+    with pytest.raises(urllib.error.HTTPError) as answer:
         urllib.request.urlopen(urllib.request.Request(url, b"wrong", method="PUT"))
+    assert answer.value.code == 400
     answer.value.close()
     assert hub.uploads == {}
 
@@ -122,7 +135,7 @@ def test_what_is_named_once_cannot_be_named_again(hub, tmp_path, word):
     create, remove = getattr(owner, f"create_{word}"), getattr(owner, f"delete_{word}")
     create(NAME, **name)
     create(NAME, **name, exist_ok=True)
-    with pytest.raises(HfHubHTTPError, match="409"):
+    with refused_with(409):
         create(NAME, **name)
     remove(NAME, **name)
     with pytest.raises(RevisionNotFoundError):
@@ -146,7 +159,7 @@ def test_a_commit_on_a_parent_that_is_no_longer_the_head_is_refused(hub):
     parent = repo.resolve("main").oid
     change = {"repo_id": NAME, "path_in_repo": "config.json", "parent_commit": parent}
     owner.upload_file(**change, path_or_fileobj=b"first")
-    with pytest.raises(HfHubHTTPError, match="412"):
+    with refused_with(412):
         owner.upload_file(**change, path_or_fileobj=b"second")
     assert repo.resolve("main").file("config.json").content == b"first"
 
@@ -154,7 +167,7 @@ def test_a_commit_on_a_parent_that_is_no_longer_the_head_is_refused(hub):
 def test_a_reader_proposes_a_change(hub, tmp_path):
     reader, nobody, repo = client(hub, READER), client(hub), hub.add(NAME, FILES)
     change = {"repo_id": NAME, "path_in_repo": "model.safetensors", "path_or_fileobj": weights(1)}
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with refused_with(403):
         reader.upload_file(**change)
     commit = reader.upload_file(**change, create_pr=True)
     assert (commit.pr_num, commit.pr_revision) == (1, "refs/pr/1")
@@ -171,7 +184,7 @@ def test_files_and_repositories_are_deleted(hub):
     assert set(repo.resolve("main").files) == {".gitattributes", "README.md", "model.safetensors"}
     with pytest.raises(EntryNotFoundError):
         owner.delete_file("config.json", NAME)
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with refused_with(403):
         client(hub, READER).delete_repo(NAME)
     owner.delete_repo(NAME)
     assert hub.repos == {}
@@ -181,7 +194,8 @@ def test_files_and_repositories_are_deleted(hub):
 
 def test_a_request_that_the_double_does_not_know_fails_the_test():
     with pytest.raises(AssertionError) as failure, HubServer() as hub:
-        with pytest.raises(urllib.error.HTTPError, match="501") as answer:
+        with pytest.raises(urllib.error.HTTPError) as answer:
             urllib.request.urlopen(f"{hub.endpoint}/api/spaces")
+        assert answer.value.code == 501
         answer.value.close()
     assert "GET /api/spaces" in str(failure.value.__cause__)

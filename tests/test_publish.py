@@ -1,22 +1,27 @@
 """Models put on the Hub's double by the real client, and pulled again into an empty cache."""
 
+import hashlib
 import importlib
 import os
 import shutil
 from pathlib import Path
 
+import hub_store
 import pytest
 import torch
 from hub_client import OWNER, READER, UPLOAD_WARNING, asked
-from hub_server import HubServer, refuse
+from hub_files import SIGNATURE
+from hub_server import HubServer, delay, refuse
 from huggingface_hub import constants
-from zoo_helpers import NAME, done, everything, refused, saved_model, shipped, tiny_zoo, zoo
+from safetensors.torch import load, save
+from zoo_helpers import NAME, done, everything, refused, rewrite, saved_model, shipped, tiny_zoo, zoo
 
 from ebm_zoo import from_pretrained, save_pretrained
 from ebm_zoo.config import to_config
+from ebm_zoo.errors import WeightsError
 from ebm_zoo.files import WEIGHTS, resource
 from ebm_zoo.models import EnergyModel
-from ebm_zoo.zoo import catalog, find, read_catalog
+from ebm_zoo.zoo import catalog, find, limits, read_catalog
 from ebm_zoo.zoo.card import card
 from ebm_zoo.zoo.catalog import VARIABLE, merged
 from ebm_zoo.zoo.parts import Hub
@@ -91,9 +96,10 @@ def test_a_pushed_model_is_pulled_the_same(hub, model, tmp_path):
     assert files.keys() == {"config.json", "model.safetensors", "README.md"} and not hub.repos[REPO].private
     folder = find(NAME).folder
     assert all(files[name] == (folder / name).read_bytes() for name in ("config.json", "model.safetensors"))
-    assert find(NAME).hub == Hub(REPO, commit.oid)
+    config = hashlib.sha256(files["config.json"]).hexdigest()
+    assert find(NAME).hub == Hub(REPO, commit.oid, config)
     after = find(NAME).source.read_text()
-    assert after.replace(f"  hub: {{repo: {REPO}, revision: '{commit.oid}'}}\n", "") == before
+    assert after.replace(f"  hub: {{repo: {REPO}, revision: '{commit.oid}', config: '{config}'}}\n", "") == before
     pulled = from_pretrained(NAME, source="hub", cache_dir=tmp_path / "empty")
     assert same(pulled, model) and same(from_pretrained(REPO, cache_dir=tmp_path / "other"), model)
 
@@ -227,6 +233,72 @@ def test_a_hub_that_fails_midway_is_one_clear_error(hub, model, tmp_path, patter
     hub.fault(refuse(status), pattern)
     text = refused("push", NAME, "--repo", REPO, says=(REPO, says))
     assert OWNER not in text and everything(tmp_path / "zoo") == before
+
+
+@pytest.mark.parametrize("large", [10**7, 100], ids=["one large file", "several, sent by threads"])
+@pytest.mark.parametrize(("times", "code"), [(2, 0), (99, 1)], ids=["twice", "always"])
+def test_an_upload_that_fails_shows_no_address(hub, model, tmp_path, monkeypatch, capfd, caplog, large, times, code):
+    """The address that takes a large file gives access to whoever reads it."""
+    monkeypatch.setattr(hub_store, "LFS_SIZE", large)
+    caplog.set_level("DEBUG")
+    for name in ("huggingface_hub", "httpx", "httpx2", "httpcore2.http11"):
+        # However much the user lets them say.
+        caplog.set_level("DEBUG", name)
+    hub.fault(refuse(500), "PUT /upload", times=times // 2)
+    hub.fault(refuse(503), "PUT /upload", times=times - times // 2)
+    result = zoo("push", NAME, "--repo", REPO)
+    assert result.code == code, result
+    shown = capfd.readouterr()
+    texts = [result.out, result.err, *shown, *(record.getMessage() for record in caplog.records)]
+    for secret in (SIGNATURE.partition("=")[2], hub.storage, OWNER):
+        assert not [text for text in texts if secret in text], secret
+    assert "HTTP Error" not in "".join(texts) and "Retrying" not in "".join(texts)
+    uploads = [request for request in hub.requests if request.method == "PUT"]
+    assert len(uploads) > times if code == 0 else 3 <= len(uploads) <= 3 * 3
+    if code:
+        assert (REPO in result.err and "busy or down" in result.err) and head(hub) == {}
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for_without_end(hub, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "PATIENCE", 0.3)
+    hub.fault(delay(1.5), "/commit/main")
+    before = everything(tmp_path / "zoo")
+    refused("push", NAME, "--repo", REPO, says=(REPO, "cannot be reached"))
+    assert everything(tmp_path / "zoo") == before
+
+
+def test_weights_that_are_not_finite_are_not_pushed(hub, model, tmp_path, monkeypatch):
+    saved_model(tmp_path / "saved")
+    weights = load((tmp_path / "saved" / "model.safetensors").read_bytes())
+    name = sorted(weights)[0]
+    weights[name].view(-1)[0] = torch.nan
+    data = save(weights)
+    (tmp_path / "saved" / "model.safetensors").write_bytes(data)
+    described = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    rewrite(tmp_path / "saved", lambda config: config["weights"].update(described))
+    says = ("NaN or infinite", f"'{name}'")
+    refused("push", tmp_path / "saved", "--repo", REPO, says=says)
+    refused("register", tmp_path / "saved", "--name", "a/b", "--catalog", "my.yaml", says=says)
+    monkeypatch.setenv(VARIABLE, "")
+    # The same below a catalog that names these very weights.
+    shutil.copytree(tmp_path / "saved", find(NAME).folder, dirs_exist_ok=True)
+    path = find(NAME).source
+    path.write_text(path.read_text().replace(find(NAME).weights.sha256, described["sha256"]))
+    merged.cache_clear()
+    refused("push", NAME, "--repo", REPO, says=says)
+    result = zoo("verify", NAME)
+    assert result.code == 1 and all(part in result.out for part in says)
+    assert asked(hub) == []
+
+
+def test_a_model_that_is_not_finite_is_not_saved(tmp_path):
+    model = saved_model(tmp_path / "saved")
+    before = everything(tmp_path)
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = torch.inf
+    with pytest.raises(WeightsError, match=f"NaN or infinite values in '{next(iter(model.state_dict()))}'"):
+        save_pretrained(model, tmp_path / "saved")
+    assert everything(tmp_path) == before
 
 
 def test_a_dead_hub(hub, model, tmp_path):

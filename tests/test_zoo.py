@@ -100,6 +100,11 @@ BAD = {
     "half a repository": (("hub",), {"repo": "user"}, "hub lacks the field 'revision'"),
     "no repository": (("hub",), {"repo": "../x", "revision": "a" * 40}, "hub.repo must be user/name, not '../x'"),
     "a branch": (("hub",), {"repo": "a/b", "revision": "main"}, "hub.revision must be 40 hexadecimal digits"),
+    "half a hash": (
+        ("hub",),
+        {"repo": "a/b", "revision": "a" * 40, "config": "ab"},
+        "hub.config must be 64 hexadecimal digits, not 'ab'",
+    ),
     "more than a number": (("metrics",), [figure("a", 10**400)], "metrics[0].value must be a number between"),
     "no mapping": (("weights",), [1], "weights must be of type dict, not list"),
     "negative size": (("weights", "size"), -5, "weights.size must be positive, not -5"),

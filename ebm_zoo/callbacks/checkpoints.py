@@ -9,14 +9,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
 
-from ebm_zoo.errors import DivergenceError, Stopped, ZooError
+from ebm_zoo.errors import DivergenceError, Stopped, WeightsError, ZooError
 from ebm_zoo.files import atomic
-from ebm_zoo.models.checkpoint import read_checkpoint
-
-# What a sampler needs; counts and the states of optimisers and callbacks follow from it.
-WEIGHTS = ("state_dict", "current_model_state")
+from ebm_zoo.fitting import require_finite
+from ebm_zoo.models.checkpoint import WEIGHTS, read_checkpoint
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -29,10 +26,11 @@ class CheckpointFiles(TorchCheckpointIO):
             DivergenceError: if its weights are not finite; what was there before is kept.
             ZooError: if there is no room or no right to write; likewise.
         """
-        for part in WEIGHTS:
-            for name, value in checkpoint.get(part, {}).items():
-                if isinstance(value, Tensor) and not torch.isfinite(value).all():
-                    raise DivergenceError(f"'{name}' is not finite, so {path} was not written. {CURE}")
+        try:
+            for part in WEIGHTS:
+                require_finite(checkpoint.get(part, {}), str(path))
+        except WeightsError:
+            raise DivergenceError(f"The weights are not finite, so {path} was not written. {CURE}") from None
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ebm_zoo import __version__
-from ebm_zoo.errors import Stopped, ZooError
+from ebm_zoo.errors import Stopped, ZooError, printable
 
 TRAINING = {
     "fit": "train a model on data",
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         # A full disk, a folder of runs that cannot be written to: of the machine, not of the code.
-        print(f"ebm-zoo: {error}.", file=sys.stderr)
+        print(printable(f"ebm-zoo: {error}."), file=sys.stderr)
         return 1
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from ebm_zoo.errors import ZooError
+from ebm_zoo.errors import ZooError, printable
 from ebm_zoo.zoo.catalog import Entry, catalog, find
 from ebm_zoo.zoo.client import Access, announced, cached
 from ebm_zoo.zoo.resolve import Source, resolve
@@ -16,7 +16,7 @@ def download_command(names: list[str], all: bool, force: bool) -> int:
     wanted = list(names)
     for entry in catalog().values() if all else ():
         if entry.hub is None:
-            print(f"absent  {entry.name}: not on the Hub yet")
+            print(printable(f"absent  {entry.name}: not on the Hub yet"))
         else:
             wanted.append(entry.name)
     return _report((name, partial(_downloaded, name, force)) for name in wanted)
@@ -32,10 +32,10 @@ def _report(checks: Iterator[tuple[str, Callable[[], str]]]) -> int:
     failed = 0
     for title, check in checks:
         try:
-            print(f"ok      {title}{check()}", flush=True)
+            print(printable(f"ok      {title}{check()}"), flush=True)
         except ZooError as error:
             failed += 1
-            print(f"FAILED  {title}: {error}", flush=True)
+            print(printable(f"FAILED  {title}: {error}"), flush=True)
     return 1 if failed else 0
 
 
@@ -50,12 +50,12 @@ def _checks(entry: Entry, hub: bool) -> Iterator[tuple[str, Callable[[], str]]]:
         yield entry.name, partial(_loads, entry, "embedded")
     if entry.hub is None:
         if hub:
-            print(f"absent  {entry.name}: not on the Hub yet")
+            print(printable(f"absent  {entry.name}: not on the Hub yet"))
         return
     if cached(entry.hub.repo, "model.safetensors", entry.hub.revision, Access()):
         yield f"{entry.name} (cached)", partial(_loads, entry, "hub")
     elif not here:
-        print(f"absent  {entry.name}: not downloaded yet")
+        print(printable(f"absent  {entry.name}: not downloaded yet"))
     if hub:
         yield f"{entry.name} (Hub)", partial(_announced, entry)
 

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ebm_zoo.config import from_config
-from ebm_zoo.errors import CatalogError, ConfigError, WeightsError, ZooError
+from ebm_zoo.errors import CatalogError, ConfigError, WeightsError, ZooError, printable
 from ebm_zoo.files import atomic
+from ebm_zoo.fitting import build
+from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.checkpoint import read_checkpoint
 from ebm_zoo.zoo.catalog import VARIABLE, catalog
 from ebm_zoo.zoo.hub import save_pretrained
@@ -25,11 +26,15 @@ def export_command(ckpt_path: str, out: str, weights: str | None) -> int:
     if weights == "averaged" and not averaging:
         raise WeightsError(f"{ckpt_path} holds no averaged weights: its training had no EMAWeightAveraging. Take raw.")
     kind = weights or ("averaged" if averaging else "raw")
-    model = from_config(checkpoint["ebm_zoo"]["config"])
-    model.load_state_dict(checkpoint[RAW if averaging and kind == "raw" else AVERAGED], strict=True)
-    folder, step = save_pretrained(model, out), checkpoint["global_step"]
+    try:
+        config, step = checkpoint["ebm_zoo"]["config"], int(checkpoint["global_step"])
+        tensors = checkpoint[RAW if averaging and kind == "raw" else AVERAGED]
+    except (KeyError, TypeError, ValueError):
+        raise WeightsError(f"{ckpt_path} lacks configuration, weights or step: it is no whole checkpoint.") from None
+    model = build(config, tensors, ckpt_path, EnergyModel)
+    folder = save_pretrained(model, out)
     _note(folder / "config.json", {"weights": kind, "global_step": step})
-    print(f"{folder}: {type(model).__name__}, {kind} weights after {step} steps")
+    print(printable(f"{folder}: {type(model).__name__}, {kind} weights after {step} steps"))
     return 0
 
 
@@ -39,7 +44,7 @@ def register_command(folder: str, name: str, summary: str) -> int:
     if not source:
         raise CatalogError(f"Which catalog? Name a file, made if missing, by --catalog FILE or in {VARIABLE}.")
     entry = register(folder, name, Path(source).expanduser(), summary)
-    print(f"{entry.source}: {name}, files in {entry.folder}")
+    print(printable(f"{entry.source}: {name}, files in {entry.folder}"))
     return 0
 
 
@@ -54,12 +59,12 @@ def push_command(
                 _show(each, place)
             else:
                 pushed = push(each, place, private=private, create_pr=create_pr)
-                print(f"{each}  {pushed.request or ('nothing to request' if create_pr else pushed.hub)}")
+                print(printable(f"{each}  {pushed.request or ('nothing to request' if create_pr else pushed.hub)}"))
         except ZooError as error:
             if not all:
                 raise
             failed += 1
-            print(f"FAILED  {each}: {error}")
+            print(printable(f"FAILED  {each}: {error}"))
     return 1 if failed else 0
 
 
@@ -78,9 +83,9 @@ def _places(name: str | None, all: bool, repo: str | None, namespace: str | None
 
 
 def _show(name: str, repo: str) -> None:
-    print(f"{name} -> {repo}")
+    print(printable(f"{name} -> {repo}"))
     for file, content in contents(name, repo).items():
-        print(f"  {file:18} {len(content):>10,} bytes")
+        print(printable(f"  {file:18} {len(content):>10,} bytes"))
 
 
 def _note(path: Path, training: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json as json_module
 from dataclasses import asdict
 from typing import Any
 
+from ebm_zoo.errors import printable
 from ebm_zoo.zoo.catalog import Entry, catalog, list_models
 from ebm_zoo.zoo.client import Access
 from ebm_zoo.zoo.resolve import interpret, peek
@@ -22,7 +23,8 @@ def list_command(pattern: str, json: bool) -> int:
             metric = entry.metrics[0] if entry.metrics else None
             figure = f"{metric.name} {metric.value:g}" if metric else ""
             place = f"{entry.hub or NOT_THERE}"
-            print(f"{entry.name:{width}}  {entry.weights.parameters:>9,}  {figure:30}  {entry.summary}  [{place}]")
+            count = f"{entry.weights.parameters:>9,}"
+            print(printable(f"{entry.name:{width}}  {count}  {figure:30}  {entry.summary}  [{place}]"))
     return 0
 
 
@@ -35,13 +37,14 @@ def info_command(name: str, json: bool) -> int:
     if json:
         _print_json(_plain(entry))
         return 0
-    print(entry.name)
+    print(printable(entry.name))
     for key, text in _rows(entry).items():
-        print(f"  {key:9} {text}")
+        print(printable(f"  {key:9} {text}"))
     for metric in entry.metrics:
         reported = "" if metric.paper is None else f" (paper: {metric.paper:g})"
-        print(f"  measured  {metric.name} {metric.value:g}{reported}")
-        print(f"            {metric.protocol}; {metric.command}; seed {metric.seed}; {metric.hardware}, {metric.date}")
+        print(printable(f"  measured  {metric.name} {metric.value:g}{reported}"))
+        how = f"{metric.protocol}; {metric.command}; seed {metric.seed}; {metric.hardware}, {metric.date}"
+        print(printable(f"            {how}"))
     return 0
 
 
@@ -52,7 +55,7 @@ def _peek(name: str, json: bool) -> int:
         _print_json(found)
         return 0
     kind = config.get("class_path") if isinstance(config, dict) else None
-    print(f"{place}\n  model     {kind!r:.100}\n  weights   {size:,} bytes, sha256 {sha256}")
+    print(f"{printable(place)}\n  model     {kind!r:.100}\n  weights   {size:,} bytes, sha256 {sha256}")
     return 0
 
 

@@ -32,6 +32,7 @@ from ebm_zoo.cli.runs import (
 from ebm_zoo.config import require_public, to_config
 from ebm_zoo.errors import CatalogError, ConfigError, DivergenceError, Stopped, WeightsError, ZooError
 from ebm_zoo.files import atomic
+from ebm_zoo.fitting import build
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.checkpoint import read_checkpoint
 from ebm_zoo.zoo import config_path
@@ -233,14 +234,17 @@ def _later_rank() -> bool:
 
 def _model_of(checkpoint: str, own: bool) -> list[str]:
     """Option for the model of a checkpoint, unless it is of classes that only the user's own configuration may name."""
-    config = read_checkpoint(checkpoint)["ebm_zoo"]["config"]
+    found = read_checkpoint(checkpoint)
+    config = found["ebm_zoo"]["config"]
     try:
         require_public(config)
     except ConfigError as error:
         if own:
             return []
         raise ConfigError(f"{checkpoint}: {error} Give the configuration it was trained with (--config).") from None
-    return [f"--model={_model_option(config)}"]
+    # Built here first, no larger than its weights: the parser would build whatever the file asks for.
+    model = build(config, found["state_dict"], checkpoint, EnergyModel)
+    return [f"--model={_model_option(to_config(model))}"]
 
 
 def _experiment(trained: Found) -> list[str]:

@@ -10,8 +10,9 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from ebm_zoo.config import from_config, to_config
+from ebm_zoo.config import to_config
 from ebm_zoo.errors import ConfigError, WeightsError
+from ebm_zoo.fitting import build
 from ebm_zoo.models.checkpoint import (
     begin_inside,
     describe,
@@ -214,10 +215,9 @@ class EnergyModel(LightningModule):
             WeightsError: if the file is no checkpoint of this zoo, or holds a model of another class.
         """
         checkpoint = read_checkpoint(checkpoint_path, map_location)
-        model = from_config(checkpoint["ebm_zoo"]["config"])
+        model = build(checkpoint["ebm_zoo"]["config"], checkpoint["state_dict"], str(checkpoint_path), EnergyModel)
         if not isinstance(model, cls):
             raise WeightsError(f"{checkpoint_path} holds a {type(model).__name__}, not a {cls.__name__}.")
-        model.load_state_dict(checkpoint["state_dict"], strict=True)
         return model
 
     def chains_by_name(self) -> dict[str, Chains]:

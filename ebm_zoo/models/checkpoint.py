@@ -11,10 +11,13 @@ from torch import Tensor
 
 from ebm_zoo.config import to_config
 from ebm_zoo.errors import WeightsError
+from ebm_zoo.fitting import require_finite
 
 if TYPE_CHECKING:
     from ebm_zoo.models.base import EnergyModel
 
+WEIGHTS = ("state_dict", "current_model_state")
+"""What a checkpoint holds a model's weights as: with averaging the first are the averages, the second those that learn."""
 # Lightning's counters of a training; those of its evaluations begin anew.
 COUNTERS = ("state_dict", "batch_progress", "scheduler_progress", "automatic_optimization.optim_progress")
 
@@ -45,17 +48,12 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise WeightsError(f"{path} was not written by a model of this zoo.")
     if not isinstance(checkpoint["ebm_zoo"].get("config"), dict):
         raise WeightsError(f"{path} does not say which model it holds: it was altered.")
-    for part in ("state_dict", "current_model_state"):
-        _require_weights(checkpoint.get(part, {}) if part != "state_dict" else checkpoint.get(part), part, path)
+    for part in WEIGHTS:
+        weights = checkpoint.get(part, {})
+        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise WeightsError(f"{path} holds no weights by name in '{part}': it was altered.")
+        require_finite(weights, str(path))
     return checkpoint
-
-
-def _require_weights(weights: Any, part: str, path: str | Path) -> None:
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise WeightsError(f"{path} holds no weights by name in '{part}': it was altered.")
-    for name, value in weights.items():
-        if not torch.isfinite(value).all():
-            raise WeightsError(f"{path}: the weights '{name}' are not finite. Take a checkpoint from before that.")
 
 
 def describe(model: "EnergyModel", checkpoint: dict[str, Any]) -> None:

@@ -49,7 +49,9 @@ class Dequantisation(nn.Module):
             raise ConfigError(f"Dequantisation needs couplings, context, blocks >= 1, squeezes >= 0, not {given}.")
         self.shape, self.couplings, self.size = tuple(shape), couplings, size
         self.context, self.squeezes = context, squeezes
-        (c, h, w), side = self.shape, 2**squeezes
+        c, h, w = self.shape
+        # No more than would leave less than one pixel: two to the power of a huge number fills the memory.
+        side = 2 ** min(squeezes, h.bit_length())
         if h % side or w % (2 * side):
             raise ConfigError(
                 f"Dequantisation of {c} x {h} x {w} images after {squeezes} squeezes needs a height that is a multiple "

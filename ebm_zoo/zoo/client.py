@@ -3,24 +3,20 @@
 The client is imported when it is needed: listing the catalog and loading a local copy do without it.
 """
 
-import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ebm_zoo.errors import WeightsError
+from ebm_zoo.zoo.limits import BUSY, MAX_ANSWER, TRIES, GaveUp, TooMuch, limited
 
-TRIES = 3
 WAITS = (0.5, 1.5)
 """Seconds between tries."""
 TIMEOUT = 4.0
 """Seconds to wait for an answer; the environment variable HF_HUB_ETAG_TIMEOUT wins."""
-BUSY = (408, 429, 500, 502, 503, 504)
 LOGIN = "log in (`hf auth login`) or set HF_TOKEN"
 
 
@@ -94,8 +90,15 @@ def announced(repo: str, file: str, revision: str, access: Access) -> Any:
     return found
 
 
-def fetched(repo: str, file: str, revision: str, access: Access) -> Path:
+def fetched(repo: str, file: str, revision: str, access: Access, most: int) -> Path:
     """Download a file into the cache, unless it is there; its path in the snapshot of a commit.
+
+    Args:
+        repo: the repository.
+        file: name of the file.
+        revision: commit, branch or tag.
+        access: how the Hub may be asked.
+        most: bytes of the file, at most, whatever the answer says of its length or leaves out.
 
     Raises:
         HubUnreachable: if the Hub does not answer or may not be asked.
@@ -103,7 +106,7 @@ def fetched(repo: str, file: str, revision: str, access: Access) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    with asking(f"{repo}@{revision}, {file}"):
+    with asking(f"{repo}@{revision}, {file}", most):
         found = hf_hub_download(
             repo,
             file,
@@ -113,7 +116,12 @@ def fetched(repo: str, file: str, revision: str, access: Access) -> Path:
             force_download=access.force,
             etag_timeout=TIMEOUT,
         )
-    return Path(found)
+        path = Path(found)
+        if not access.force or path.is_symlink():
+            return path
+        # The client fetches anew what a link leads to, and leaves a file in the place of the link as it is.
+        path.unlink()
+    return fetched(repo, file, revision, replace(access, force=False), most)
 
 
 def hub_error(error: Exception, what: str) -> WeightsError:
@@ -144,7 +152,9 @@ def hub_error(error: Exception, what: str) -> WeightsError:
     if isinstance(error, GaveUp):
         if error.status:
             return _refusal(error.status, what)
-        return HubUnreachable(f"{what}: the download broke off {TRIES} times. Try again later.")
+        return HubUnreachable(f"{what}: the transfer broke off or stood still {TRIES} times. Try again later.")
+    if isinstance(error, TooMuch):
+        return WeightsError(f"{what}: more bytes came than were announced, and were dropped. Try again, or report it.")
     if isinstance(error, OSError) and error.errno is not None:
         place = f" {error.filename}" if error.filename else ""
         return WeightsError(f"{what}: cannot write{place}: {error.strerror}. Set HF_HOME to a folder with room.")
@@ -162,63 +172,21 @@ def _refusal(status: int, what: str) -> WeightsError:
     return WeightsError(f"{what}: the Hub answers with status {status}. Check the name and the client's version.")
 
 
-# The client has no setting for how often it asks again (23 s for a Hub that is busy), and warns of each try.
-
-
-class GaveUp(OSError):
-    """Enough tries; the last one had this status, or broke off."""
-
-    def __init__(self, status: int | None = None) -> None:
-        super().__init__()
-        self.status = status
-
-
-_tries: ContextVar[Counter | None] = ContextVar("tries", default=None)
-
-
 @contextmanager
-def asking(what: str) -> Iterator[None]:
-    """Let the client ask a few times only, and silently; turn its errors into ours.
+def asking(what: str, most: int = MAX_ANSWER) -> Iterator[None]:
+    """Let the client ask within bounds, see `limited`; turn its errors into ours.
+
+    Args:
+        what: what is asked for; begins the message of an error.
+        most: bytes of an answer, at most.
 
     Raises:
         WeightsError: see `hub_error`.
     """
-    from huggingface_hub import get_session
     from huggingface_hub.errors import HTTPError
 
-    for handler in logging.getLogger("huggingface_hub").handlers:
-        handler.addFilter(_quiet)
-    hooks = get_session().event_hooks
-    if _before not in hooks["request"]:
-        hooks["request"].append(_before)
-        hooks["response"].append(_after)
-    token = _tries.set(Counter())
     try:
-        yield
+        with limited(most):
+            yield
     except (HTTPError, OSError, ValueError) as error:
         raise hub_error(error, what) from None
-    finally:
-        _tries.reset(token)
-
-
-def _quiet(record: logging.LogRecord) -> bool:
-    return _tries.get() is None
-
-
-def _key(request: Any) -> tuple[str, str, str | None]:
-    # A download that got further asks for another range, and starts to count anew.
-    return request.method, str(request.url), request.headers.get("range")
-
-
-def _before(request: Any) -> None:
-    tries = _tries.get()
-    if tries is not None:
-        tries[_key(request)] += 1
-        if tries[_key(request)] > TRIES:
-            raise GaveUp()
-
-
-def _after(response: Any) -> None:
-    tries = _tries.get()
-    if tries is not None and response.status_code in BUSY and tries[_key(response.request)] >= TRIES:
-        raise GaveUp(response.status_code)

@@ -27,7 +27,7 @@ def pin(entry: Entry, hub: Hub) -> None:
 
     Args:
         entry: what was read from ``entry.source``.
-        hub: repository and commit.
+        hub: repository, commit and hash of the configuration.
 
     Raises:
         CatalogError: if the file cannot be written, or is written in a way that no small edit fits.
@@ -65,7 +65,7 @@ def require_editable(entry: Entry) -> None:
             copy = shutil.copy(source, folder)
             if not os.access(source, os.W_OK):
                 raise PermissionError(f"{source} is read-only")
-            pin(replace(entry, source=Path(copy)), Hub("user/name", "0" * 40))
+            pin(replace(entry, source=Path(copy)), Hub("user/name", "0" * 40, "0" * 64))
     except CatalogError:
         raise CatalogError(f"{source} {UNSAFE}") from None
     except OSError as error:
@@ -80,23 +80,36 @@ def _pinned(text: str, name: str, hub: Hub) -> str:
     entry: Any = _items(root)[name][1]
     fields = _items(entry)
     # In quotes: forty digits would be a number.
-    repo, revision = hub.repo, f"'{hub.revision}'"
-    flow = f"{{repo: {repo}, revision: {revision}}}"
+    values = {
+        "repo": hub.repo,
+        "revision": f"'{hub.revision}'",
+        **({"config": f"'{hub.config}'"} if hub.config else {}),
+    }
+    flow = f"{{{', '.join(f'{key}: {value}' for key, value in values.items())}}}"
     if "hub" not in fields:
         key, weights = fields["weights"]
-        start = key.start_mark.index
         if entry.flow_style:
+            start = key.start_mark.index
             return _spliced(text, [(start, start, f"hub: {flow}, ")])
         last = weights if weights.flow_style else weights.value[-1][1]
-        # A line of its own after that of the last value, in the file's own kind of lines.
-        newline = "\r\n" if "\r\n" in text else "\n"
-        end = _ended(text, newline).index(newline, last.end_mark.index)
-        return _spliced(text, [(end, end, f"{newline}{' ' * key.start_mark.column}hub: {flow}")])
+        return _spliced(text, [_line(text, last, key, f"hub: {flow}")])
     key, old = fields["hub"]
     if isinstance(old, ScalarNode):
         return _spliced(text, [(key.end_mark.index, old.end_mark.index, f": {flow}")])
     parts = _items(old)
-    return _spliced(text, [(*_span(parts["repo"][1]), repo), (*_span(parts["revision"][1]), revision)])
+    changes = [(*_span(parts[key][1]), values.get(key, "null")) for key in parts]
+    if "config" in values and "config" not in parts:
+        key, revision = parts["revision"]
+        end, more = revision.end_mark.index, f"config: {values['config']}"
+        changes.append((end, end, f", {more}") if old.flow_style else _line(text, revision, key, more))
+    return _spliced(text, changes)
+
+
+def _line(text: str, last: Node, key: Node, more: str) -> tuple[int, int, str]:
+    """The change that adds a line after that of a value, as far to the right as a key, in the file's kind of lines."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    end = _ended(text, newline).index(newline, last.end_mark.index)
+    return end, end, f"{newline}{' ' * key.start_mark.column}{more}"
 
 
 def _items(node: Node) -> dict[str, tuple[Any, Any]]:

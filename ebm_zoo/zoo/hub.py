@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ebm_zoo.config import from_config, require_public, to_config
+from ebm_zoo.config import require_public, to_config
 from ebm_zoo.errors import WeightsError
 from ebm_zoo.files import atomic
+from ebm_zoo.fitting import build, require_finite, require_fit
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.zoo.resolve import Access, Source, resolve
 
@@ -28,11 +29,14 @@ def save_pretrained(model: EnergyModel, folder: str | Path) -> Path:
 
     Raises:
         ConfigError: if the model holds an object of a class that is not the zoo's.
+        WeightsError: if a weight is NaN or infinite.
         ZooError: if the folder cannot be written to.
     """
     folder, described = Path(folder), to_config(model)
     require_public(described)
-    weights = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    require_finite(tensors, f"a {type(model).__name__}")
+    weights = save(tensors)
     config = {
         "model": described,
         "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "size": len(weights)},
@@ -85,9 +89,7 @@ def from_pretrained(
 
 
 def build_model(config: Any, weights: bytes, source: str) -> EnergyModel:
-    """Build the model of a configuration and load its weights.
-
-    It is built without memory first: a configuration whose sizes are not those of its weights takes none.
+    """Build the model of a configuration and load its weights; see `ebm_zoo.fitting.build`.
 
     Args:
         config: plain data, as `ebm_zoo.config.from_config` takes them.
@@ -96,42 +98,25 @@ def build_model(config: Any, weights: bytes, source: str) -> EnergyModel:
 
     Raises:
         ConfigError: if the configuration cannot be built.
-        WeightsError: if it describes no model, or the weights are not safetensors or do not fit it.
+        WeightsError: if it describes no model, or the weights are not safetensors, not finite, or do not fit it.
     """
-    with torch.device("meta"):
-        sketch = from_config(config)
-    if not isinstance(sketch, EnergyModel):
-        raise WeightsError(f"{source}/config.json describes no model but a {type(sketch).__name__}.")
-    tensors = _fitting(sketch, weights, source)
-    model = from_config(config)
-    model.load_state_dict(tensors)
-    return model
+    return build(config, _tensors(weights, source), source, EnergyModel)
 
 
 def load_weights(model: EnergyModel, weights: bytes, source: str) -> None:
     """Load safetensors bytes into a model, strictly.
 
     Raises:
-        WeightsError: if they are not safetensors, or a key, shape or kind of number does not fit.
+        WeightsError: if they are not safetensors or not finite, or a key, shape or kind of number does not fit.
     """
-    model.load_state_dict(_fitting(model, weights, source))
+    tensors = _tensors(weights, source)
+    require_fit(model, tensors, source)
+    model.load_state_dict(tensors)
 
 
-def _fitting(model: EnergyModel, weights: bytes, source: str) -> dict[str, torch.Tensor]:
+def _tensors(weights: bytes, source: str) -> dict[str, torch.Tensor]:
     # The header cannot claim more than the file holds: that much the format's reader checks.
     try:
-        found = load(weights)
+        return load(weights)
     except (SafetensorError, KeyError, TypeError, AssertionError) as error:
         raise WeightsError(f"The weights of {source} are not safetensors that torch can hold: {error}.") from None
-    wanted = model.state_dict()
-    refusal = f"The weights of {source} do not fit its configuration:"
-    if different := sorted(found.keys() ^ wanted.keys()):
-        place = "file" if different[0] in found else "configuration"
-        raise WeightsError(f"{refusal} only the {place} has '{different[0]:.100}'.")
-    for name, value in wanted.items():
-        sizes = tuple(found[name].shape), tuple(value.shape)
-        if sizes[0] != sizes[1]:
-            raise WeightsError(f"{refusal} size mismatch for '{name}', {sizes[0]} in the file and not {sizes[1]}.")
-        if found[name].is_floating_point() != value.is_floating_point():
-            raise WeightsError(f"{refusal} '{name}' is of type {found[name].dtype}, not {value.dtype}.")
-    return found

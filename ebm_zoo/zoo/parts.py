@@ -10,6 +10,8 @@ REPO = re.compile(r"(?!.*(--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.
 COMMIT = re.compile("[0-9a-f]{40}")
 """The full name of a commit, which stands for the same files for ever."""
 
+SHA256 = re.compile("[0-9a-f]{64}")
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -45,19 +47,22 @@ class Weights:
         _require(self.file.isprintable(), "file", "a path of printable characters", self.file)
         _require(self.size > 0, "size", "positive", self.size)
         _require(self.parameters > 0, "parameters", "positive", self.parameters)
-        _require(re.fullmatch("[0-9a-f]{64}", self.sha256) is not None, "sha256", "64 hexadecimal digits", self.sha256)
+        _require(SHA256.fullmatch(self.sha256) is not None, "sha256", "64 hexadecimal digits", self.sha256)
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Where on the Hugging Face Hub the model lies: repository and full commit."""
+    """Where on the Hugging Face Hub the model lies: repository and full commit, and the sha256 of its config.json."""
 
     repo: str
     revision: str
+    config: str | None = None
 
     def __post_init__(self) -> None:
         _require(REPO.fullmatch(self.repo) is not None, "repo", "user/name", self.repo)
         _require(COMMIT.fullmatch(self.revision) is not None, "revision", "40 hexadecimal digits", self.revision)
+        known = self.config is None or SHA256.fullmatch(self.config) is not None
+        _require(known, "config", "64 hexadecimal digits", self.config)
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.revision}"

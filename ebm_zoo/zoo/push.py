@@ -1,5 +1,6 @@
 """Putting a model on the Hugging Face Hub, and its place there into the catalog."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,11 +8,12 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from ebm_zoo.errors import WeightsError
-from ebm_zoo.files import read_folder
+from ebm_zoo.files import config_bytes, parse_config, read_checked
 from ebm_zoo.zoo.card import SAMPLES, card, write_card
 from ebm_zoo.zoo.catalog import Entry, catalog, find
 from ebm_zoo.zoo.client import asking
 from ebm_zoo.zoo.edit import pin, require_editable
+from ebm_zoo.zoo.hub import build_model
 from ebm_zoo.zoo.parts import REPO, Hub
 from ebm_zoo.zoo.register import described
 
@@ -37,18 +39,22 @@ def contents(name_or_path: str | Path, repo: str) -> dict[str, bytes]:
         samples.png, samples.gif and samples.txt if there are any.
 
     Raises:
-        WeightsError: if the repository's name is none, or the local files are missing or altered.
+        WeightsError: if the repository's name is none, or the local files are missing or altered, or do not load.
         CatalogError: for an unknown name.
     """
     if REPO.fullmatch(repo) is None:
         raise WeightsError(f"'{repo}' is no repository: name it user/name.")
     folder, entry = _local(name_or_path)
-    _, weights, sha256 = read_folder(folder)
+    settings = config_bytes(folder / "config.json")
+    config, sha256, size = parse_config(settings, folder / "config.json")
+    weights = read_checked(folder / "model.safetensors", sha256, size)
     if entry is not None and sha256 != entry.weights.sha256:
         raise WeightsError(
             f"{folder} holds weights with sha256 {sha256}, the catalog names {entry.weights.sha256}: mend one of them."
         )
-    files = {"config.json": (folder / "config.json").read_bytes(), "model.safetensors": weights}
+    # The model that others would load: its weights fit, and are finite.
+    build_model(config, weights, str(folder))
+    files = {"config.json": settings, "model.safetensors": weights}
     own = folder / "README.md"
     if entry is None and own.is_file():
         files["README.md"] = own.read_bytes()
@@ -62,8 +68,8 @@ def contents(name_or_path: str | Path, repo: str) -> dict[str, bytes]:
 def push(name_or_path: str | Path, repo: str, *, private: bool = False, create_pr: bool = False) -> Pushed:
     """Put a model into a repository of the Hub, in one commit, as the user whose token the client finds.
 
-    The repository is made if missing. A model of a catalog then has repository and commit in its catalog file, and
-    a new card. Where nothing has changed no commit is made, and the newest one counts.
+    The repository is made if missing. A model of a catalog then has repository, commit and the hash of its config.json
+    in its catalog file, and a new card. Where nothing has changed no commit is made, and the newest one counts.
 
     Args:
         name_or_path: a name of the catalog, or a folder that `save_pretrained` wrote.
@@ -83,7 +89,7 @@ def push(name_or_path: str | Path, repo: str, *, private: bool = False, create_p
     if entry is not None and not create_pr:
         require_editable(entry)
     commit = _send(files, repo, private, create_pr)
-    pushed = Pushed(Hub(repo, commit.oid), commit.pr_url)
+    pushed = Pushed(Hub(repo, commit.oid, hashlib.sha256(files["config.json"]).hexdigest()), commit.pr_url)
     if entry is not None and not create_pr:
         pin(entry, pushed.hub)
         write_card(find(entry.name))

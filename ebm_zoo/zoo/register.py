@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,13 @@ def register(folder: str | Path, name: str, source: str | Path, summary: str = "
     if name in merged(source if source.exists() else None):
         raise CatalogError(f"There is a model named '{name}' already: choose another name.")
     target = weights_root(source) / name
-    read_folder(folder)
+    # Before anything is copied: what does not load is refused.
+    described(folder, name)
     if target.resolve() == folder.resolve():
         return _entered(target, name, source, summary)
     if target.exists():
         raise CatalogError(f"{target} is there already, though no entry has its name: remove it, or choose another.")
+    made = [each for each in (target.parent, target.parent.parent) if not each.exists()]
     try:
         for file in filter(Path.is_file, (folder / each for each in FILES)):
             with atomic(target / file.name) as path:
@@ -53,6 +56,9 @@ def register(folder: str | Path, name: str, source: str | Path, summary: str = "
         return _entered(target, name, source, summary)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):  # somebody else may have put something there
+                each.rmdir()
         raise
 
 

@@ -10,7 +10,7 @@ from ebm_zoo.errors import CatalogError, WeightsError
 from ebm_zoo.files import MAX_CONFIG, config_bytes, parse_config, read_checked, read_config, read_folder
 from ebm_zoo.zoo.catalog import Entry, catalog, find
 from ebm_zoo.zoo.client import Access, HubUnreachable, announced, cached, fetched, hub_error
-from ebm_zoo.zoo.parts import COMMIT, REPO
+from ebm_zoo.zoo.parts import COMMIT, REPO, Hub
 
 Source = Literal["auto", "embedded", "hub"]
 MAX_WEIGHTS = 2**32
@@ -139,7 +139,7 @@ def _local(folder: Path, entry: Entry | None) -> Found:
 def _from_hub(target: Target, access: Access) -> Found:
     commit, config, sha256, size = _config(target, access)
     place, entry = f"{target.repo}@{commit}", target.entry
-    if entry is not None and entry.hub is not None and target.revision == entry.hub.revision:
+    if entry is not None and _pin(target) is not None:
         if (sha256, size) != (entry.weights.sha256, entry.weights.size):
             raise WeightsError(
                 f"{place}: config.json names weights with sha256 {sha256} and {size} bytes, the catalog "
@@ -164,14 +164,41 @@ def _config(target: Target, access: Access) -> tuple[str, Any, str, int]:
     """Commit, and what its config.json says; the bytes that are read are those that are hashed."""
     path = _file(target, "config.json", target.revision, range(1, MAX_CONFIG + 1), access)
     data = config_bytes(path)
-    # Where the system has no links, the cache does not keep the hash.
-    if path.is_symlink():
-        name = path.readlink().name
-        git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-        if name not in (git, hashlib.sha256(data).hexdigest()):
-            error = WeightsError(f"{path.resolve()} has the git hash {git}, not {name}: it was altered.")
-            raise _again(error, target)
+    found = {hashlib.sha256(data).hexdigest()}
+    wanted: str | None
+    if (hub := _pin(target)) is not None and hub.config is not None:
+        wanted, kind = hub.config, "sha256"
+    else:
+        wanted, kind = _git_hash(path, target, access), "git hash"
+        found.add(hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest())
+    if wanted is not None and wanted not in found:
+        shown = min(found, key=len)
+        raise _again(WeightsError(f"{path.resolve()} has the {kind} {shown}, not {wanted}: it was altered."), target)
     return (path.parent.name, *parse_config(data, path))
+
+
+def _git_hash(path: Path, target: Target, access: Access) -> str | None:
+    """Hash of a file of the cache, as the Hub announced it: a link's end is named after it."""
+    from huggingface_hub.file_download import are_symlinks_supported
+
+    if path.is_symlink():
+        return path.readlink().name
+    try:
+        linked = are_symlinks_supported(access.root)
+    except OSError:  # a cache that nobody may write to can still be read
+        linked = False
+    if linked:
+        raise _again(WeightsError(f"{path} is a file and not the client's link to one: it was replaced."), target)
+    try:
+        return announced(target.repo, path.name, path.parent.name, access).etag
+    except HubUnreachable:
+        return None
+
+
+def _pin(target: Target) -> Hub | None:
+    """What the catalog says of the very commit that is asked for."""
+    hub = target.entry.hub if target.entry is not None else None
+    return hub if hub is not None and hub.revision == target.revision else None
 
 
 def _file(target: Target, file: str, revision: str, sizes: range, access: Access) -> Path:
@@ -184,7 +211,7 @@ def _file(target: Target, file: str, revision: str, sizes: range, access: Access
             if size not in sizes:
                 wanted = f"{sizes[0]}" if len(sizes) == 1 else f"at most {sizes[-1]}"
                 raise WeightsError(f"{target.repo}@{revision}: {file} has {size} bytes on the Hub, not {wanted}.")
-            path = fetched(*where)
+            path = fetched(*where, sizes[-1])
         except HubUnreachable:
             # What a branch stood for when it could be asked is better than nothing.
             if path is None:
