@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -127,9 +128,18 @@ def require_same_range(model: EnergyModel, data: LightningDataModule) -> None:
         )
 
 
-def from_restoring(error: BaseException) -> bool:
-    """Whether an error arose while Lightning took up a checkpoint: then the file is to blame."""
-    return any("checkpoint_connector" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+def explained(error: Exception) -> ZooError | None:
+    """A clear error for one that Lightning or torch raised of a file or of another process; None for all others."""
+    reason = (str(error).splitlines() or [""])[0]
+    if any("checkpoint_connector" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
+        return WeightsError(f"The checkpoint cannot be taken up ({type(error).__name__}: {reason:.200}).")
+    lost = isinstance(error, torch.distributed.DistError) or "gloo" in reason
+    if lost:
+        return ZooError(
+            "Another process of this run has ended or cannot be reached. The newest checkpoint in the run's folder is "
+            "whole: go on with --ckpt_path."
+        )
+    return None
 
 
 def free_name(path: Path) -> Iterator[Path]:

@@ -23,14 +23,14 @@ from ebm_zoo.cli.runs import (
     FOLDER,
     KEYWORDS,
     claim,
+    explained,
     free_name,
-    from_restoring,
     newest_checkpoint,
     own_folder,
     require_same_range,
 )
 from ebm_zoo.config import require_public, to_config
-from ebm_zoo.errors import CatalogError, ConfigError, DivergenceError, Stopped, WeightsError, ZooError
+from ebm_zoo.errors import CatalogError, ConfigError, DivergenceError, Stopped, ZooError
 from ebm_zoo.files import atomic
 from ebm_zoo.fitting import build
 from ebm_zoo.models import EnergyModel
@@ -188,10 +188,9 @@ def run_training(arguments: Sequence[str]) -> int:
     except MisconfigurationException as error:
         raise ConfigError(f"{' '.join(str(error).split())}") from error
     except Exception as error:
-        if isinstance(error, ZooError) or not from_restoring(error):
+        if isinstance(error, ZooError) or not (clear := explained(error)):
             raise
-        reason = (str(error).splitlines() or [""])[0]
-        raise WeightsError(f"The checkpoint cannot be taken up ({type(error).__name__}: {reason:.200}).") from error
+        raise clear from error
     finally:
         if not launched:
             for name in (LAUNCHED, FOLDER):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ebm_zoo.models.base import EnergyModel
 
 WEIGHTS = ("state_dict", "current_model_state")
-"""What a checkpoint holds a model's weights as: with averaging the first are the averages, the second those that learn."""
+"""Weights in a checkpoint: where a training averages, the averages come first, and then those that learn."""
 # Lightning's counters of a training; those of its evaluations begin anew.
 COUNTERS = ("state_dict", "batch_progress", "scheduler_progress", "automatic_optimization.optim_progress")
 
