@@ -41,9 +41,9 @@ class Stopped(BaseException):
 
     Args:
         number: of the signal.
-        state: a sentence: what is kept.
+        state: what is kept, for a message.
     """
 
-    def __init__(self, number: int, state: str = "Nothing unfinished was written.") -> None:
+    def __init__(self, number: int, state: str = "nothing unfinished was written") -> None:
         super().__init__(number, state)
         self.number, self.state = number, state

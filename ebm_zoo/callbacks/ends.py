@@ -91,7 +91,7 @@ class OrderlyEnd(Callback):
     def _on_signal(self, number: int, _: Any) -> None:
         now = time.monotonic()
         if number == self._told == signal.SIGINT and now - self._when > AGAIN:
-            raise Stopped(number, "It was told twice: the step that ran is lost.")
+            raise Stopped(number, "told twice, it did not wait for the step that ran")
         if not self._told:
             self._told, self._when = number, now
 
@@ -107,9 +107,9 @@ class OrderlyEnd(Callback):
         self._unaverage(trainer)
         last = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Last)]
         if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step or not last:
-            raise Stopped(told, "No checkpoint was written.")
+            raise Stopped(told, "no checkpoint was written")
         step = trainer.global_step
-        raise Stopped(told, f"The checkpoint of step {step} is {last[0].keep(trainer)}: go on with --ckpt_path.")
+        raise Stopped(told, f"the checkpoint of step {step} is {last[0].keep(trainer)}, go on with --ckpt_path")
 
     def _unaverage(self, trainer: Any) -> None:
         if self._averaged:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (Stopped, KeyboardInterrupt) as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        print(f"ebm-zoo: {WORDS.get(stopped.number, 'ended by a signal')}. {stopped.state}", file=sys.stderr)
+        print(printable(f"ebm-zoo: {WORDS.get(stopped.number, 'ended')}; {stopped.state}."), file=sys.stderr)
         return 128 + stopped.number
     except BrokenPipeError:
         # The reader of our output went away; keep the interpreter from failing again at exit.
