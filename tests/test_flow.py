@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny import SHAPE, TinyData, coopnets, flow, images, normalizing_flow, trainer
+from tiny import SHAPE, TinyData, coopnets, flow, fresh_flow, images, normalizing_flow, trainer
 from torch import nn
 from torch.autograd.functional import jacobian
 
@@ -301,11 +301,6 @@ def test_the_first_images_are_whitened():
     before = norms[0].mean.clone()
     network.log_prob(-x)
     assert torch.equal(norms[0].mean, before)
-
-
-def fresh_flow() -> FlowPlusPlus:
-    size = CouplingSize(4, 1, 2)
-    return FlowPlusPlus(SHAPE, ((0, 1),), size, Dequantisation(SHAPE, 1, size, context=2))
 
 
 def test_training_begins_with_whitening_and_goes_on_without(tmp_path, monkeypatch):
