@@ -27,14 +27,16 @@ from ebm_zoo.samplers import Persistent, Sampler
 
 
 class Watched(Sampler):
-    """A sampler of which every run is remembered: where it began, and where it ended."""
+    """A sampler of which every run is remembered: where it began and ended, and of how many steps it had to be."""
 
     def __init__(self, sampler: Any, runs: list[tuple[Tensor, Tensor]]) -> None:
         self.sampler, self.runs, self.steps = sampler, runs, sampler.steps
+        self.lengths: list[int | None] = []
 
     def __call__(self, energy, x, *context, **settings):
         end = self.sampler(energy, x, *context, **settings)
         self.runs.append((x.clone(), end.clone()))
+        self.lengths.append(settings.get("steps"))
         return end
 
 
@@ -163,3 +165,56 @@ def test_energies_of_data_and_samples_are_shifted_and_penalised(make, batch, ene
         squares = (low**2).mean() + (high**2).mean()
         torch.testing.assert_close(losses[loss], low.mean() - high.mean() + penalty * squares)
         assert 20 * squares > 1e-3, "the penalty is too small to be seen"
+
+
+# Drafts, and the length of their revision
+
+
+class Loud(nn.Module):
+    """A generator or translator that leaves the range of the data."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.latent_dim = network, getattr(network, "latent_dim", None)
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return 20 * self.network(*given)
+
+
+COOPERATIVE = ("coopnets", "coop_vaebm", "conditional-labels", "conditional-images")
+TWO_WAYS = ("cycle_coopnets", "sequence_cycle")
+
+
+@pytest.mark.parametrize("name", [*COOPERATIVE, *TWO_WAYS])
+def test_chains_begin_at_drafts_inside_the_range(name):
+    make, batch, *_ = LEARNERS[name]
+    model = make()
+    for each in ("generator", "translator_ab", "translator_ba"):
+        if hasattr(model, each):
+            setattr(model, each, Loud(getattr(model, each)))
+    runs = watched(model)
+    model.losses(batch(4))
+    model.predict_step(batch(4), 0)
+    assert len(runs) == (2 if name in COOPERATIVE else 10)
+    for start, _ in runs:
+        assert start.min() == -1 and start.max() == 1
+
+
+def sampled(model: Any, batch: Any) -> None:
+    if hasattr(model, "answers_both_ways"):
+        model.translate(batch[0], "b")
+    else:
+        x, *conditions = model.observed(batch)
+        model.answers(len(x), *conditions)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_samples_can_take_longer_than_learning(name):
+    make, batch, *_ = LEARNERS[name]
+    model = make(sample_steps=7)
+    watched(model)
+    model.losses(batch(2))
+    learned, model.sampler.lengths = set(model.sampler.lengths), []
+    sampled(model, batch(2))
+    assert learned == {None} and set(model.sampler.lengths) == {7} and model.chain_length == 7
+    assert make().chain_length == make().sampler.steps
