@@ -163,8 +163,11 @@ def test_walks_end_where_they_are_asked_to(path):
 def test_inpainting_keeps_what_is_known():
     x, known = images(3), torch.arange(8) < 3
     for model in (coopnets(), coop_vaebm()):
-        filled = model.inpaint(x, known, iterations=3)
-        assert torch.equal(filled[..., :3], x[..., :3]) and not torch.equal(filled, x)
+        states = []
+        filled = model.inpaint(x, known, iterations=3, on_step=lambda k, y, states=states: states.append(y.clone()))
+        assert torch.equal(filled, states[-1]) and not torch.equal(filled, x) and len(states) == 3
+        # At every step: what is unknown is revised beside it.
+        assert all(torch.equal(state[..., :3], x[..., :3]) for state in states)
 
 
 def test_the_encoder_gives_the_mean():

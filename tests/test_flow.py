@@ -317,6 +317,29 @@ def test_training_begins_with_whitening_and_goes_on_without(tmp_path, monkeypatc
     assert calls == [40] and resumed.flow.initialised and last.global_step == 10
 
 
+class Counted(list):
+    """Batches that count how often one of them was taken."""
+
+    taken = 0
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+
+
+def test_whitening_takes_no_more_images_than_it_needs(monkeypatch):
+    model, batches, calls = normalizing_flow(flow=fresh_flow()), Counted(images(40).split(8)), []
+    monkeypatch.setattr("ebm_zoo.models.flow.INITIAL", 20)
+    begin = FlowPlusPlus.initialise
+    monkeypatch.setattr(FlowPlusPlus, "initialise", lambda self, x: (calls.append((x, batches.taken)), begin(self, x)))
+    data = TinyData(images(40))
+    monkeypatch.setattr(data, "train_dataloader", lambda: batches)
+    trainer(max_steps=1, limit_val_batches=0).fit(model, datamodule=data)
+    ((x, taken),) = calls
+    assert torch.equal(x, images(40)[:20]) and taken == 3
+
+
 def test_a_loaded_flow_answers_the_same_and_has_begun():
     network = flow()
     loaded = FlowPlusPlus(SHAPE, network.scales, network.size, network.dequantiser)

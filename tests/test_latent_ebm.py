@@ -263,6 +263,26 @@ def test_longer_inference_rebuilds_better():
     assert errors[1] < errors[0] / 2
 
 
+class Loud(nn.Module):
+    """A generator that leaves the range of the data."""
+
+    latent_dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.network = generator()
+
+    def forward(self, latent):
+        return 20 * self.network(latent)
+
+
+@pytest.mark.parametrize("make", [latent_ebm, abp])
+def test_answers_lie_in_the_range(make):
+    model, x = make(generator=GaussianOutput(Loud())), images(4)
+    for answer in (model.sample(4), model.reconstruct(x), model.decode(torch.randn(4, 4))):
+        assert answer.min() == -1 and answer.max() == 1
+
+
 def test_walks_lie_between_the_inferred_ends():
     model, (a, b) = latent_ebm(), images(4).chunk(2)
     walk = model.interpolate(a, b, 3, path=linear, generator=seeded(1))

@@ -218,3 +218,27 @@ def test_samples_can_take_longer_than_learning(name):
     sampled(model, batch(2))
     assert learned == {None} and set(model.sampler.lengths) == {7} and model.chain_length == 7
     assert make().chain_length == make().sampler.steps
+
+
+# Validation
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_energies_of_data_and_samples_are_logged_under_their_names(name, monkeypatch):
+    make, batch, energies, _ = LEARNERS[name]
+    model, logged = make(), {}
+    monkeypatch.setattr(model, "log", lambda name, value, **_: logged.update({name: value.item()}))
+    given = batch(3)
+    answers = model.validation_step(given, 0)
+    if energies is PAIR:
+        values = {
+            f"energy_{domain}/{kind}": model.energy(answers[key], domain)
+            for domain in "ab"
+            for kind, key in (("data", domain), ("samples", f"{domain}_samples"))
+        }
+    else:
+        x, *conditions = model.observed(given)
+        kinds = {"data": x, "samples": answers["samples"]}
+        values = {f"energy/{kind}": model.energy(y, *conditions) for kind, y in kinds.items()}
+    expected = {key: value.mean().item() for key, value in values.items()}
+    assert logged == pytest.approx(expected, rel=1e-5) and len(set(expected.values())) == len(expected)
