@@ -1,6 +1,7 @@
 """CoopFlow: the published iteration, the Langevin flow and what inverts it, and flows that were trained before."""
 
 import copy
+import dataclasses
 from functools import partial
 
 import pytest
@@ -132,6 +133,14 @@ def test_reconstruction_inverts_both_flows():
     start = model.invert(x, iterations=3)
     assert start.abs().max() <= 1
     torch.testing.assert_close(model.reconstruct(x, iterations=3), model.revise(start), atol=1e-3, rtol=0)
+
+
+def test_inversion_is_of_as_many_steps_as_samples_take():
+    model, x = coop_flow(sampler=dataclasses.replace(STEEP, steps=2), sample_steps=5), images(2)
+    longer = coop_flow(energy=model.energy, generator=model.generator, sampler=STEEP)
+    torch.testing.assert_close(model.invert(x, iterations=5), longer.invert(x, iterations=5))
+    shorter = coop_flow(energy=model.energy, generator=model.generator, sampler=dataclasses.replace(STEEP, steps=2))
+    assert not torch.allclose(model.invert(x, iterations=5), shorter.invert(x, iterations=5), atol=1e-4)
 
 
 def test_walks_end_at_reconstructions():

@@ -179,6 +179,13 @@ def test_the_priors_chains_go_on():
     torch.testing.assert_close(losses["prior"], shift)
 
 
+@pytest.mark.parametrize(("noise_scale", "temperature"), [(1.0, 1.0), (0.7, 0.49), ((1.0, 0.5), 0.25)])
+def test_the_temperature_is_that_of_the_chains_end(noise_scale, temperature):
+    chains = Langevin(steps=3, step_size=0.4, noise_scale=noise_scale)
+    assert latent_ebm(prior_langevin=chains).temperature == pytest.approx(temperature)
+    assert abp(posterior_langevin=chains).temperature == 1
+
+
 def test_samples_can_take_longer_than_learning():
     model, seen = latent_ebm(sample_steps=7), []
     model.sample(2, on_step=lambda k, z: seen.append(k))

@@ -510,31 +510,31 @@ def test_fitted_gaussian_refuses_data_that_do_not_fit():
         noise(torch.empty(4, 1, 3, 2))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Langevin(steps=-1, step_size=0.1),
-    lambda: Langevin(steps=1, step_size=-0.1),
-    lambda: Langevin(steps=1, step_size=(0.1, -0.1)),
-    lambda: Langevin(steps=1, step_size=float("nan")),
-    lambda: Langevin(steps=1, step_size=0.1, noise_scale=-1.0),
-    lambda: Langevin(steps=1, step_size=0.1, clamp=(1.0, -1.0)),
-    lambda: Langevin(steps=1, step_size=0.1, max_gradient=0.0),
-    lambda: Langevin(steps=1, step_size=0.1, max_move=-1.0),
-    lambda: HMC(steps=-1, step_size=0.1),
-    lambda: HMC(steps=1, step_size=0.0),
-    lambda: HMC(steps=1, step_size=0.1, leapfrog=0),
-    lambda: ShortRun(count=-1),
-    lambda: Persistent(size=0),
-    lambda: Persistent(size=1, refresh=1.5),
-    lambda: Persistent(size=1, refresh=-0.5),
-    lambda: Persistent(size=1, count=-1),
-    lambda: Uniform(1.0, 1.0),
-    lambda: Gaussian(sigma=-1.0),
-    lambda: FittedGaussian((2, 2), rank=0),
-    lambda: FittedGaussian((2, 2), rank=5),
-    lambda: FittedGaussian((65, 64), rank=5),
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: Langevin(steps=-1, step_size=0.1), "steps must be 0 or more"),
+    (lambda: Langevin(steps=1, step_size=-0.1), "step_size must be"),
+    (lambda: Langevin(steps=1, step_size=(0.1, -0.1)), "step_size must be"),
+    (lambda: Langevin(steps=1, step_size=float("nan")), "step_size must be .* nan"),
+    (lambda: Langevin(steps=1, step_size=0.1, noise_scale=-1.0), "noise_scale must be"),
+    (lambda: Langevin(steps=1, step_size=0.1, clamp=(1.0, -1.0)), "clamp must be"),
+    (lambda: Langevin(steps=1, step_size=0.1, max_gradient=0.0), "max_gradient must be"),
+    (lambda: Langevin(steps=1, step_size=0.1, max_move=-1.0), "max_move must be"),
+    (lambda: HMC(steps=-1, step_size=0.1), "HMC needs steps.* not .*steps=-1"),
+    (lambda: HMC(steps=1, step_size=0.0), "HMC needs steps.*step_size=0.0"),
+    (lambda: HMC(steps=1, step_size=0.1, leapfrog=0), "HMC needs steps.*leapfrog=0"),
+    (lambda: ShortRun(count=-1), "count must be 0"),
+    (lambda: Persistent(size=0), "size must be 1"),
+    (lambda: Persistent(size=1, refresh=1.5), "refresh is a probability, not 1.5"),
+    (lambda: Persistent(size=1, refresh=-0.5), "refresh is a probability, not -0.5"),
+    (lambda: Persistent(size=1, count=-1), "count must be 0"),
+    (lambda: Uniform(1.0, 1.0), "Uniform noise needs low < high"),
+    (lambda: Gaussian(sigma=-1.0), "Gaussian noise needs sigma >= 0"),
+    (lambda: FittedGaussian((2, 2), rank=0), "FittedGaussian needs .* not rank 0"),
+    (lambda: FittedGaussian((2, 2), rank=5), "FittedGaussian needs .* not rank 5, 4 entries"),
+    (lambda: FittedGaussian((65, 64), rank=5), "FittedGaussian needs .* not rank 5, 4160 entries"),
 ])  # fmt: skip
-def test_numbers_out_of_range_are_refused(make):
-    with pytest.raises(ConfigError):
+def test_numbers_out_of_range_are_refused(make, says):
+    with pytest.raises(ConfigError, match=says):
         make()
 
 

@@ -56,14 +56,14 @@ def test_the_unit_is_that_of_the_equations():
     torch.testing.assert_close(network(clip), clip[:, -1] + network.decode(state))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: ConvGRUPredictor(0),
-    lambda: ConvGRUPredictor(1, width=0),
-    lambda: ConvGRUPredictor(1, kernel=2),
-    lambda: ConvGRUPredictor(1)(torch.zeros(1, 2, 1, 5, 4)),
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: ConvGRUPredictor(0), "not .0, 32, 5"),
+    (lambda: ConvGRUPredictor(1, width=0), "not .1, 0, 5"),
+    (lambda: ConvGRUPredictor(1, kernel=2), "odd kernel, not .1, 32, 2"),
+    (lambda: ConvGRUPredictor(1)(torch.zeros(1, 2, 1, 5, 4)), "Sides must be even, not .5, 4"),
 ])  # fmt: skip
-def test_predictors_that_cannot_be(make):
-    with pytest.raises(ConfigError):
+def test_predictors_that_cannot_be(make, says):
+    with pytest.raises(ConfigError, match=says):
         make()
 
 
