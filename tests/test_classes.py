@@ -1,5 +1,6 @@
 """Classes of folders: numbered once, by the training files, and kept in a training's checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from tiny import TinyData, classed, labelled_coopnets, trainer
-from zoo_helpers import picture
+from zoo_helpers import done, picture, zoo
 
+from ebm_zoo.config import to_config
 from ebm_zoo.data import LabelledImageData, LeftOutImageData, UnpairedImageData
 from ebm_zoo.errors import DataError
 
@@ -182,3 +184,21 @@ def test_a_detector_keeps_its_classes_too(tmp_path):
     with pytest.raises(DataError, match="lacks ant and adds dog"):
         other.load_state_dict(data.state_dict())
     data.load_state_dict(other.state_dict() | {"classes": ["ant", "bee", "cow"]})
+
+
+def test_the_command_line_says_which_class_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, train in (("learned", "ant bee cow"), ("other", "bee cow")):
+        folders(tmp_path / name, train=train, test="cow")
+    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
+    data = {"class_path": "ebm_zoo.data.LabelledImageData", "init_args": {"source": "learned", "batch_size": 3}}
+    config = {"model": to_config(labelled_coopnets()), "data": data, "trainer": {**quiet, "max_epochs": 1}}
+    Path("tiny.yaml").write_text(json.dumps(config))
+    done("fit", "--config", "tiny.yaml")
+    (checkpoint,) = Path("runs").rglob("last.ckpt")
+    again = ("--config", "tiny.yaml", "--ckpt_path", checkpoint)
+    done("test", *again)
+    for command in ("fit", "test", "predict"):
+        result = zoo(command, *again, "--data.init_args.source", "other")
+        assert result.code == 1 and result.err.count("ebm-zoo: ") == 1 and "Traceback" not in result.err
+        assert "ebm-zoo: other has other classes than the checkpoint's model learned: it lacks ant." in result.err
