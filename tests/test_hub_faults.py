@@ -75,9 +75,9 @@ def test_a_token_is_needed_to_write_and_must_be_known(hub, tmp_path):
         load(stranger, "config.json", tmp_path)
     with pytest.raises(HfHubHTTPError, match="Invalid credentials"):
         stranger.create_repo("stranger/other")
-    with pytest.raises(HfHubHTTPError, match="401"):
+    with pytest.raises(HfHubHTTPError, match=r"\b401\b"):
         client(hub).create_repo("zoo/other")
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with pytest.raises(HfHubHTTPError, match=r"\b403\b"):
         client(hub, READER).create_repo("zoo/other")
     assert set(hub.repos) == {NAME}
 
@@ -92,7 +92,7 @@ def test_a_busy_hub_is_asked_again(hub, tmp_path):
 def test_what_is_refused_has_no_effect(hub):
     owner = client(hub, OWNER)
     hub.fault(refuse(503), "POST /api/repos/create", times=1)
-    with pytest.raises(HfHubHTTPError, match="503"):
+    with pytest.raises(HfHubHTTPError, match=r"\b503\b"):
         owner.create_repo(NAME)
     assert not hub.repos
     owner.create_repo(NAME)
@@ -120,7 +120,7 @@ def test_a_part_of_a_file_is_served(hub, path):
         with urllib.request.urlopen(urllib.request.Request(url, headers={"Range": f"bytes={part}"})) as answer:
             assert (answer.status, answer.read()) == (206, whole[start:end])
             assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(whole)}"
-    with pytest.raises(urllib.error.HTTPError, match="416") as failure:
+    with pytest.raises(urllib.error.HTTPError, match="Error 416:") as failure:
         urllib.request.urlopen(urllib.request.Request(url, headers={"Range": f"bytes={len(whole)}-"}))
     failure.value.close()
 

@@ -56,7 +56,7 @@ def test_only_large_files_travel_by_the_other_origin_and_no_token_does(hub, tmp_
 
 def test_bytes_of_another_digest_than_announced_are_refused(hub):
     url = f"{hub.storage}/upload/{hashlib.sha256(b'right').hexdigest()}"
-    with pytest.raises(urllib.error.HTTPError, match="400") as answer:
+    with pytest.raises(urllib.error.HTTPError, match="Error 400:") as answer:
         urllib.request.urlopen(urllib.request.Request(url, b"wrong", method="PUT"))
     answer.value.close()
     assert hub.uploads == {}
@@ -122,7 +122,7 @@ def test_what_is_named_once_cannot_be_named_again(hub, tmp_path, word):
     create, remove = getattr(owner, f"create_{word}"), getattr(owner, f"delete_{word}")
     create(NAME, **name)
     create(NAME, **name, exist_ok=True)
-    with pytest.raises(HfHubHTTPError, match="409"):
+    with pytest.raises(HfHubHTTPError, match=r"\b409\b"):
         create(NAME, **name)
     remove(NAME, **name)
     with pytest.raises(RevisionNotFoundError):
@@ -146,7 +146,7 @@ def test_a_commit_on_a_parent_that_is_no_longer_the_head_is_refused(hub):
     parent = repo.resolve("main").oid
     change = {"repo_id": NAME, "path_in_repo": "config.json", "parent_commit": parent}
     owner.upload_file(**change, path_or_fileobj=b"first")
-    with pytest.raises(HfHubHTTPError, match="412"):
+    with pytest.raises(HfHubHTTPError, match=r"\b412\b"):
         owner.upload_file(**change, path_or_fileobj=b"second")
     assert repo.resolve("main").file("config.json").content == b"first"
 
@@ -154,7 +154,7 @@ def test_a_commit_on_a_parent_that_is_no_longer_the_head_is_refused(hub):
 def test_a_reader_proposes_a_change(hub, tmp_path):
     reader, nobody, repo = client(hub, READER), client(hub), hub.add(NAME, FILES)
     change = {"repo_id": NAME, "path_in_repo": "model.safetensors", "path_or_fileobj": weights(1)}
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with pytest.raises(HfHubHTTPError, match=r"\b403\b"):
         reader.upload_file(**change)
     commit = reader.upload_file(**change, create_pr=True)
     assert (commit.pr_num, commit.pr_revision) == (1, "refs/pr/1")
@@ -171,7 +171,7 @@ def test_files_and_repositories_are_deleted(hub):
     assert set(repo.resolve("main").files) == {".gitattributes", "README.md", "model.safetensors"}
     with pytest.raises(EntryNotFoundError):
         owner.delete_file("config.json", NAME)
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with pytest.raises(HfHubHTTPError, match=r"\b403\b"):
         client(hub, READER).delete_repo(NAME)
     owner.delete_repo(NAME)
     assert hub.repos == {}
@@ -181,7 +181,7 @@ def test_files_and_repositories_are_deleted(hub):
 
 def test_a_request_that_the_double_does_not_know_fails_the_test():
     with pytest.raises(AssertionError) as failure, HubServer() as hub:
-        with pytest.raises(urllib.error.HTTPError, match="501") as answer:
+        with pytest.raises(urllib.error.HTTPError, match="Error 501:") as answer:
             urllib.request.urlopen(f"{hub.endpoint}/api/spaces")
         answer.value.close()
     assert "GET /api/spaces" in str(failure.value.__cause__)
