@@ -16,7 +16,7 @@ from ebm_zoo.errors import ConfigError, WeightsError
 from ebm_zoo.losses import squared_error
 from ebm_zoo.metrics import bits_per_dimension
 from ebm_zoo.models import CoopFlow
-from ebm_zoo.models.latent import start_of_run
+from ebm_zoo.models.latent import posterior_mode, start_of_run
 from ebm_zoo.networks import ConvEnergy
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import HMC, Langevin
@@ -166,6 +166,17 @@ def test_inpainting_seeks_a_draft_of_what_is_known():
     assert (misfits[1] < misfits[0]).all()
     filled = model.inpaint(x, known, iterations=2)
     assert torch.equal(filled[known], x[known]) and not torch.equal(filled, x)
+
+
+def test_inference_allows_a_residual_of_a_third_of_the_unit():
+    model, x, known = coop_flow(), images(3), torch.ones(3, *SHAPE)
+    torch.manual_seed(1)
+    found = model.infer(x, known, iterations=5)
+    torch.manual_seed(1)
+    candidates = model.latent(64)
+    expected, other = (posterior_mode(model.generator, x, known, candidates, s, iterations=5) for s in (0.3, 3.0))
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, other, atol=1e-3)
 
 
 def test_the_start_of_a_run_is_found_in_its_bounds():
