@@ -12,9 +12,9 @@ import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
-from tiny import TinyData, convnet, images, trainer
+from tiny import TinyData, convnet, coop_flow, fresh_flow, images, trainer
 
-from ebm_zoo.models import GenerativeConvNet
+from ebm_zoo.models import CoopFlow, EnergyModel, GenerativeConvNet
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import FromData, Langevin, Persistent
 
@@ -30,6 +30,11 @@ def noiseless() -> GenerativeConvNet:
     return convnet(chains=FromData(), sampler=sampler, optim={"energy": Adam(1e-2, clip=0.01)}, penalty=0.1)
 
 
+def flowing() -> CoopFlow:
+    """A flow whose normalisations begin as whitenings of the images that a rank sees."""
+    return coop_flow(generator=fresh_flow())
+
+
 class Record(Callback):
     """Keeps this rank's weights, chains and random stream at the start and the end of every epoch."""
 
@@ -37,7 +42,7 @@ class Record(Callback):
         self.starts: list[dict[str, Any]] = []
         self.ends: list[dict[str, Any]] = []
 
-    def state(self, model: GenerativeConvNet) -> dict[str, Any]:
+    def state(self, model: GenerativeConvNet | CoopFlow) -> dict[str, Any]:
         weights = {name: value.clone() for name, value in model.state_dict().items()}
         chains = {name: value.clone() for name, value in model.chains.state().items()}
         return {"weights": weights, "chains": chains, "rng": torch.get_rng_state(), "rank": model.global_rank}
@@ -49,7 +54,7 @@ class Record(Callback):
         self.ends.append(self.state(pl_module))
 
 
-def fit(model: GenerativeConvNet, data: TinyData, *, ckpt_path: Any = None, callbacks: Any = (), **settings: Any):
+def fit(model: EnergyModel, data: TinyData, *, ckpt_path: Any = None, callbacks: Any = (), **settings: Any):
     """Train for two epochs; returns what was recorded."""
     record = Record()
     run = trainer(max_epochs=2, callbacks=[record, *callbacks], limit_val_batches=0, **settings)
@@ -57,7 +62,7 @@ def fit(model: GenerativeConvNet, data: TinyData, *, ckpt_path: Any = None, call
     return {"starts": record.starts, "ends": record.ends}
 
 
-def together(model: GenerativeConvNet, data: TinyData, **settings: Any) -> dict[str, Any]:
+def together(model: EnergyModel, data: TinyData, **settings: Any) -> dict[str, Any]:
     """Train on two ranks."""
     return fit(model, data, devices=2, strategy=DDPStrategy(process_group_backend="gloo"), **settings)
 
@@ -79,6 +84,8 @@ def main(folder: Path) -> None:
     # Lightning's sampler for ranks shuffles: here each rank takes every second image itself.
     mine = TinyData(images(16)[rank::2], shuffle=False)
     results["noiseless"] = together(noiseless(), mine, use_distributed_sampler=False)
+    torch.manual_seed(3)
+    results["flowing"] = together(flowing(), TinyData(images(16)))
     torch.save(results, folder / f"rank{rank}.pt")
 
 

@@ -269,21 +269,21 @@ def test_space_checks_shape_type_and_range():
     assert space.check(x * 0 + 2.2, slack=0.2) is not None
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Space((1, 0, 2)),
-    lambda: Space(()),
-    lambda: Space((1, 2, 2), 1.0, 1.0),
-    lambda: Adam(lr=0.0),
-    lambda: Adam(betas=(0.5, 1.0)),
-    lambda: Adam(clip=-1.0),
-    lambda: Adam(warmup=-1),
-    lambda: Adam(final=1.5),
-    lambda: convnet(sample_steps=-1),
-    lambda: convnet(data_noise=-1.0),
-    lambda: convnet(penalty=-1.0),
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: Space((1, 0, 2)), "A space needs .*1, 0, 2"),
+    (lambda: Space(()), "A space needs"),
+    (lambda: Space((1, 2, 2), 1.0, 1.0), "A space needs .*high=1.0"),
+    (lambda: Adam(lr=0.0), "Adam needs lr > 0 .*lr=0.0"),
+    (lambda: Adam(betas=(0.5, 1.0)), "Adam needs .*betas=.0.5, 1.0"),
+    (lambda: Adam(clip=-1.0), "Adam needs clip >= 0.*clip=-1.0"),
+    (lambda: Adam(warmup=-1), "Adam needs .*warmup=-1"),
+    (lambda: Adam(final=1.5), "Adam needs .*final=1.5"),
+    (lambda: convnet(sample_steps=-1), "sample_steps, data_noise and penalty"),
+    (lambda: convnet(data_noise=-1.0), "sample_steps, data_noise and penalty"),
+    (lambda: convnet(penalty=-1.0), "sample_steps, data_noise and penalty"),
 ])  # fmt: skip
-def test_numbers_out_of_range_are_refused(make):
-    with pytest.raises(ConfigError):
+def test_numbers_out_of_range_are_refused(make, says):
+    with pytest.raises(ConfigError, match=says):
         make()
 
 

@@ -1,6 +1,7 @@
 """CoopFlow: the published iteration, the Langevin flow and what inverts it, and flows that were trained before."""
 
 import copy
+import dataclasses
 from functools import partial
 
 import pytest
@@ -15,7 +16,7 @@ from ebm_zoo.errors import ConfigError, WeightsError
 from ebm_zoo.losses import squared_error
 from ebm_zoo.metrics import bits_per_dimension
 from ebm_zoo.models import CoopFlow
-from ebm_zoo.models.latent import start_of_run
+from ebm_zoo.models.latent import posterior_mode, start_of_run
 from ebm_zoo.networks import ConvEnergy
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import HMC, Langevin
@@ -134,6 +135,14 @@ def test_reconstruction_inverts_both_flows():
     torch.testing.assert_close(model.reconstruct(x, iterations=3), model.revise(start), atol=1e-3, rtol=0)
 
 
+def test_inversion_is_of_as_many_steps_as_samples_take():
+    model, x = coop_flow(sampler=dataclasses.replace(STEEP, steps=2), sample_steps=5), images(2)
+    longer = coop_flow(energy=model.energy, generator=model.generator, sampler=STEEP)
+    torch.testing.assert_close(model.invert(x, iterations=5), longer.invert(x, iterations=5))
+    shorter = coop_flow(energy=model.energy, generator=model.generator, sampler=dataclasses.replace(STEEP, steps=2))
+    assert not torch.allclose(model.invert(x, iterations=5), shorter.invert(x, iterations=5), atol=1e-4)
+
+
 def test_walks_end_at_reconstructions():
     model, x = coop_flow(), images(4)
     walk = model.interpolate(x[:2], x[2:], 4, iterations=5)
@@ -157,6 +166,17 @@ def test_inpainting_seeks_a_draft_of_what_is_known():
     assert (misfits[1] < misfits[0]).all()
     filled = model.inpaint(x, known, iterations=2)
     assert torch.equal(filled[known], x[known]) and not torch.equal(filled, x)
+
+
+def test_inference_allows_a_residual_of_a_third_of_the_unit():
+    model, x, known = coop_flow(), images(3), torch.ones(3, *SHAPE)
+    torch.manual_seed(1)
+    found = model.infer(x, known, iterations=5)
+    torch.manual_seed(1)
+    candidates = model.latent(64)
+    expected, other = (posterior_mode(model.generator, x, known, candidates, s, iterations=5) for s in (0.3, 3.0))
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, other, atol=1e-3)
 
 
 def test_the_start_of_a_run_is_found_in_its_bounds():

@@ -1,6 +1,7 @@
 """Cooperative models: the published algorithm, and what their tasks answer."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -94,6 +95,13 @@ def test_teaching_is_the_squared_error_over_two_variances():
     assert b.grad is None and a.grad is not None
 
 
+def test_squared_errors_are_summed_in_full_precision():
+    a, b = torch.full((1, 1000), 1.0, dtype=torch.bfloat16), torch.full((1, 1000), 0.9, dtype=torch.bfloat16)
+    found = squared_error(a, b)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, ((a.double() - b.double()) ** 2).sum(1).float())
+
+
 def test_divergence_is_that_of_torch():
     mean, log_sigma = torch.randn(5, 3), torch.randn(5, 3)
     normal = torch.distributions.Normal
@@ -144,20 +152,22 @@ def test_walks_end_where_they_are_asked_to(path):
     walk = path(a, b, torch.linspace(0, 1, 5)[:, None])
     torch.testing.assert_close(walk[:, [0]], a)
     torch.testing.assert_close(walk[:, [-1]], b)
-    lengths = walk.norm(dim=-1)
+    assert walk.shape == (3, 5, 4)
     if path is spherical:
         equal = spherical(a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True), torch.rand(5, 1))
         torch.testing.assert_close(equal.norm(dim=-1), torch.ones(3, 5))
     else:
         torch.testing.assert_close(walk[:, 2], (a + b)[:, 0] / 2)
-    assert lengths.shape == (3, 5)
 
 
 def test_inpainting_keeps_what_is_known():
     x, known = images(3), torch.arange(8) < 3
     for model in (coopnets(), coop_vaebm()):
-        filled = model.inpaint(x, known, iterations=3)
-        assert torch.equal(filled[..., :3], x[..., :3]) and not torch.equal(filled, x)
+        states = []
+        filled = model.inpaint(x, known, iterations=3, on_step=lambda k, y, states=states: states.append(y.clone()))
+        assert torch.equal(filled, states[-1]) and not torch.equal(filled, x) and len(states) == 3
+        # At every step: what is unknown is revised beside it.
+        assert all(torch.equal(state[..., :3], x[..., :3]) for state in states)
 
 
 def test_the_encoder_gives_the_mean():
@@ -175,6 +185,41 @@ def test_a_vae_learns_the_revised_images_alone():
         torch.manual_seed(1)
         losses.append(model.losses(batch)["vae"])
     assert torch.equal(*losses)
+
+
+def test_a_vae_learns_the_bound_counted_by_hand():
+    model, revised, latent = coop_vaebm(sigma=0.2, divergence_weight=0.7), images(4), torch.randn(4, 4)
+    nn.init.normal_(next(model.encoder.parameters()))
+    torch.manual_seed(1)
+    loss = model.teach(latent, revised, images(4, seed=1))["vae"]
+    torch.manual_seed(1)
+    mean, log_sigma = model.encoder(revised).split(4, 1)
+    drawn = mean + log_sigma.exp() * torch.randn(4, 4)
+    normal = torch.distributions.Normal
+    divergence = torch.distributions.kl_divergence(normal(mean, log_sigma.exp()), normal(0.0, 1.0)).sum(1)
+    misfit = (model.generator(drawn) - revised).square().sum((1, 2, 3)) / (2 * 0.2**2)
+    torch.testing.assert_close(loss, (misfit + 0.7 * divergence).mean())
+    assert not torch.allclose(model.generator(drawn), model.generator(mean), atol=1e-3), "nothing is drawn"
+
+
+def test_the_search_begins_at_the_encoders_vectors_too():
+    model, x = coop_vaebm(), images(4)
+    model.latent = lambda n, generator=None: torch.full((n, 4), 50.0)
+    found = model.infer(x, torch.ones_like(x), iterations=0)
+    assert (found[:, None] == model.encode(x)).all(2).any(1).all()
+
+
+@pytest.mark.parametrize("make", [coopnets, coop_vaebm])
+def test_inference_allows_the_generators_own_residual(make):
+    model, x = make(sigma=0.1), images(3)
+    known = torch.ones_like(x)
+    torch.manual_seed(1)
+    found = model.infer(x, known, iterations=5)
+    torch.manual_seed(1)
+    candidates = model.latent(3) if make is coopnets else torch.cat([model.encode(x), model.latent(3)])
+    expected, other = (posterior_mode(model.generator, x, known, candidates, s, iterations=5) for s in (0.1, 1.0))
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, other, atol=1e-3)
 
 
 def test_an_answer_for_each_condition_and_draw():
@@ -230,6 +275,16 @@ def test_supervision_is_the_absolute_error():
     torch.testing.assert_close(loss.detach(), expected)
 
 
+@pytest.mark.parametrize("supervision", [0.0, 0.3])
+def test_teaching_and_supervision_are_weighed(supervision):
+    model, (x, condition) = translating_coopnets(supervision=supervision, sigma=0.2), pairs(4)
+    latent, revised = torch.randn(4, 2), images(4, seed=1)
+    drafts = model.generator(latent, condition)
+    taught = (drafts - revised).square().sum() / 4 / (2 * 0.2**2)
+    expected = (1 - supervision) * taught + supervision * (drafts - x).abs().sum() / 4
+    torch.testing.assert_close(model.teach(latent, revised, x, condition)["generator"], expected)
+
+
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
@@ -241,11 +296,9 @@ def test_supervision_is_the_absolute_error():
 )
 def test_labels_that_do_not_fit(labels, says):
     model = labelled_coopnets()
-    with pytest.raises(DataError) as caught:
-        model.predict(labels)
-    assert says in str(caught.value)
-    with pytest.raises(DataError):
-        model.losses((images(2), labels))
+    for ask in (lambda: model.predict(labels), lambda: model.losses((images(2), labels))):
+        with pytest.raises(DataError, match=re.escape(says)):
+            ask()
 
 
 def test_conditions_that_do_not_fit():

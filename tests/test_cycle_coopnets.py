@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning import Callback
 from PIL import Image
-from tiny import REVISION, SHAPE, TWO_DOMAINS, TinyData, cycle_coopnets, domains, images, trainer, translator
+from tiny import REVISION, TWO_DOMAINS, TinyData, cycle_coopnets, domains, images, trainer, translator
 from torch import nn
 from zoo_helpers import done, draw, picture, refused
 
@@ -218,18 +218,18 @@ def test_a_translator_learns_its_scale():
     torch.testing.assert_close(model.log_scale.exp(), torch.full((2,), 1.5), atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: ResNetTranslator(0),
-    lambda: ResNetTranslator(1, width=0),
-    lambda: ResNetTranslator(1, blocks=0),
-    lambda: ResNetTranslator(1, drop=1.0),
-    lambda: ResNetTranslator(1, keep=1.0),
-    lambda: WarpedTranslator(nn.Identity(), 0.0),
-    lambda: translator()(torch.zeros(1, 1, 8, 10)),
-    lambda: translator()(torch.zeros(1, 1, 4, 8)),
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: ResNetTranslator(0), "not .0, 64, 9"),
+    (lambda: ResNetTranslator(1, width=0), "not .1, 0, 9"),
+    (lambda: ResNetTranslator(1, blocks=0), "not .1, 64, 0"),
+    (lambda: ResNetTranslator(1, drop=1.0), "drop and keep .* not 1.0"),
+    (lambda: ResNetTranslator(1, keep=1.0), "drop and keep .* and 1.0"),
+    (lambda: WarpedTranslator(nn.Identity(), 0.0), "scale must be above 0"),
+    (lambda: translator()(torch.zeros(1, 1, 8, 10)), "multiples of 4 .* not .8, 10"),
+    (lambda: translator()(torch.zeros(1, 1, 4, 8)), "multiples of 4 .* not .4, 8"),
 ])  # fmt: skip
-def test_translators_that_cannot_be(make):
-    with pytest.raises(ConfigError):
+def test_translators_that_cannot_be(make, says):
+    with pytest.raises(ConfigError, match=says):
         make()
 
 
@@ -278,4 +278,3 @@ def test_what_does_not_fit_is_refused(model):
     energy = ("apply", "saved", "energy", "--input", "x.npy", "--out", "e.npy")
     refused(*energy, says=("--of a or --of b",))
     refused(*energy, "--of", "a", "--size", 8, says=("--size",))
-    assert SHAPE == (1, 8, 8)

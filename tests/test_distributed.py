@@ -63,6 +63,14 @@ def test_ranks_have_equal_weights(ranks, epoch):
     assert not equal(first, ranks[0]["whole"]["starts"][epoch]["weights"])
 
 
+def test_a_flow_begins_on_all_ranks_alike(ranks):
+    first, second = (rank["flowing"]["starts"][0]["weights"] for rank in ranks)
+    assert first["generator.initialised"]
+    assert first["generator.checkerboard.0.norms.0.mean"].any(), "the normalisations have not begun"
+    assert equal(first, second)
+    assert equal(*(rank["flowing"]["ends"][-1]["weights"] for rank in ranks))
+
+
 def test_ranks_have_their_own_noise_and_chains(ranks):
     first, second = (rank["whole"] for rank in ranks)
     assert not torch.equal(first["starts"][0]["rng"], second["starts"][0]["rng"])

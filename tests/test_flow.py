@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny import SHAPE, TinyData, coopnets, flow, images, normalizing_flow, trainer
+from tiny import SHAPE, TinyData, coopnets, flow, fresh_flow, images, normalizing_flow, trainer
 from torch import nn
 from torch.autograd.functional import jacobian
 
@@ -303,11 +303,6 @@ def test_the_first_images_are_whitened():
     assert torch.equal(norms[0].mean, before)
 
 
-def fresh_flow() -> FlowPlusPlus:
-    size = CouplingSize(4, 1, 2)
-    return FlowPlusPlus(SHAPE, ((0, 1),), size, Dequantisation(SHAPE, 1, size, context=2))
-
-
 def test_training_begins_with_whitening_and_goes_on_without(tmp_path, monkeypatch):
     model, resumed = (normalizing_flow(flow=fresh_flow()) for _ in range(2))
     calls, begin = [], FlowPlusPlus.initialise
@@ -320,6 +315,29 @@ def test_training_begins_with_whitening_and_goes_on_without(tmp_path, monkeypatc
     last = trainer(max_epochs=2, limit_val_batches=0)
     last.fit(resumed, datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
     assert calls == [40] and resumed.flow.initialised and last.global_step == 10
+
+
+class Counted(list):
+    """Batches that count how often one of them was taken."""
+
+    taken = 0
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+
+
+def test_whitening_takes_no_more_images_than_it_needs(monkeypatch):
+    model, batches, calls = normalizing_flow(flow=fresh_flow()), Counted(images(40).split(8)), []
+    monkeypatch.setattr("ebm_zoo.models.flow.INITIAL", 20)
+    begin = FlowPlusPlus.initialise
+    monkeypatch.setattr(FlowPlusPlus, "initialise", lambda self, x: (calls.append((x, batches.taken)), begin(self, x)))
+    data = TinyData(images(40))
+    monkeypatch.setattr(data, "train_dataloader", lambda: batches)
+    trainer(max_steps=1, limit_val_batches=0).fit(model, datamodule=data)
+    ((x, taken),) = calls
+    assert torch.equal(x, images(40)[:20]) and taken == 3
 
 
 def test_a_loaded_flow_answers_the_same_and_has_begun():
@@ -343,13 +361,16 @@ def test_likelihood_rises():
 
 
 def test_test_figures_hold_the_bits():
-    model = normalizing_flow()
+    # Unlike the model's own samples.
+    model, data = normalizing_flow(), torch.where(images(8) > 0, 1.0, -1.0)
     run = trainer()
     torch.manual_seed(2)
-    run.test(model, datamodule=TinyData(images(8), batch_size=8), verbose=False)
+    run.test(model, datamodule=TinyData(data, batch_size=8), verbose=False)
     found = run.callback_metrics["bits_per_dimension"].item()
-    draws = torch.stack([bits_per_dimension(model.log_prob(images(8)), 64) for _ in range(40)])
+    draws = torch.stack([bits_per_dimension(model.log_prob(data), 64) for _ in range(40)])
     assert found == pytest.approx(draws.mean().item(), abs=5 * draws.std().item())
+    of_samples = bits_per_dimension(model.log_prob(model.sample(8)), 64).item()
+    assert abs(of_samples - found) > 10 * draws.std()
     assert set(run.callback_metrics) == {"bits_per_dimension"}
 
 

@@ -78,6 +78,15 @@ def test_reconstruction_finds_the_start_of_the_short_run():
     assert (near - x).square().sum() < (far - x).square().sum()
 
 
+def test_short_runs_are_as_long_as_a_fresh_chain():
+    model, x = convnet(sampler=GENTLE, sample_steps=3), images(2)
+    expected = model.sampler.unrolled(model.energy, x, steps=3)
+    assert torch.equal(model.reconstruct(x, iterations=0), expected)
+    assert not torch.equal(model.sampler.unrolled(model.energy, x), expected)
+    shorter = convnet(energy=model.energy, sampler=Langevin(steps=3, step_size=0.3))
+    torch.testing.assert_close(model.invert(x, iterations=5), shorter.invert(x, iterations=5))
+
+
 def test_interpolation_walks_from_one_reconstruction_to_the_other():
     model = convnet(energy=quadratic(), sampler=Langevin(steps=3, step_size=0.3))
     a, b, settings = images(2, seed=1), images(2, seed=2), {"iterations": 40}
@@ -130,15 +139,15 @@ def test_test_step_samples_for_images_and_not_for_outliers():
 
 def test_what_cannot_be_answered_is_refused():
     model, x = convnet(), images(2)
-    for ask in (
-        lambda: model.sample(0),
-        lambda: model.inpaint(x[..., :4], torch.ones(1)),
-        lambda: model.inpaint(x * 5, torch.ones(1)),
-        lambda: model.invert(x[0]),
-        lambda: model.interpolate(x, x[:1], 3),
-        lambda: model.interpolate(x, x, 1),
+    for ask, says in (
+        (lambda: model.sample(0), "At least one sample"),
+        (lambda: model.inpaint(x[..., :4], torch.ones(1)), "takes .* shape"),
+        (lambda: model.inpaint(x * 5, torch.ones(1)), "takes values in"),
+        (lambda: model.invert(x[0]), "takes .* shape"),
+        (lambda: model.interpolate(x, x[:1], 3), "two batches of one shape"),
+        (lambda: model.interpolate(x, x, 1), "needs n >= 2 .* not 1"),
     ):
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match=says):
             ask()
     with pytest.raises(ConfigError, match="not HMC"):
         convnet(sampler=HMC(2, 0.1)).reconstruct(x)

@@ -179,6 +179,13 @@ def test_the_priors_chains_go_on():
     torch.testing.assert_close(losses["prior"], shift)
 
 
+@pytest.mark.parametrize(("noise_scale", "temperature"), [(1.0, 1.0), (0.7, 0.49), ((1.0, 0.5), 0.25)])
+def test_the_temperature_is_that_of_the_chains_end(noise_scale, temperature):
+    chains = Langevin(steps=3, step_size=0.4, noise_scale=noise_scale)
+    assert latent_ebm(prior_langevin=chains).temperature == pytest.approx(temperature)
+    assert abp(posterior_langevin=chains).temperature == 1
+
+
 def test_samples_can_take_longer_than_learning():
     model, seen = latent_ebm(sample_steps=7), []
     model.sample(2, on_step=lambda k, z: seen.append(k))
@@ -261,6 +268,26 @@ def test_longer_inference_rebuilds_better():
         x = model.generator(torch.randn(8, 4))
     errors = [(model.reconstruct(x, steps=k, generator=seeded(1)) - x).square().mean() for k in (0, 300)]
     assert errors[1] < errors[0] / 2
+
+
+class Loud(nn.Module):
+    """A generator that leaves the range of the data."""
+
+    latent_dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.network = generator()
+
+    def forward(self, latent):
+        return 20 * self.network(latent)
+
+
+@pytest.mark.parametrize("make", [latent_ebm, abp])
+def test_answers_lie_in_the_range(make):
+    model, x = make(generator=GaussianOutput(Loud())), images(4)
+    for answer in (model.sample(4), model.reconstruct(x), model.decode(torch.randn(4, 4))):
+        assert answer.min() == -1 and answer.max() == 1
 
 
 def test_walks_lie_between_the_inferred_ends():

@@ -313,10 +313,13 @@ def test_context_reaches_the_energy(sampler):
 # Unrolled dynamics
 
 
-def test_unrolled_equals_the_run_without_noise():
-    settings = {"step_size": (0.4, 0.2), "clamp": (-1.0, 1.0), "max_gradient": 2.0, "max_move": 0.05}
+@pytest.mark.parametrize("limit", [{"max_gradient": 0.5}, {"max_move": 0.05}, {"clamp": (-0.5, 0.5)}, {}])
+def test_unrolled_equals_the_run_without_noise(limit):
+    settings = {"step_size": (0.4, 0.2), **limit}
     sampler = Langevin(steps=6, noise_scale=0.7, **settings)
     start = torch.randn(5, 3)
+    free = unrolled_langevin(quartic, start, steps=6, step_size=(0.4, 0.2))
+    assert torch.equal(free, sampler.unrolled(quartic, start)) == (not limit), "the limit limits nothing"
     expected = langevin(quartic, start, steps=6, noise_scale=0.0, **settings)
     assert torch.equal(sampler.unrolled(quartic, start).detach(), expected)
     assert torch.equal(sampler.unrolled(quartic, start, steps=0), start)
@@ -371,6 +374,20 @@ def test_persistent_begins_a_part_of_the_chains_anew(refresh):
     assert torch.equal(anew, start[:, 1] != 5.0), "a chain is anew as a whole"
     assert start[anew].abs().max() <= 1 if refresh else not anew.any()
     assert anew.float().mean().item() == pytest.approx(refresh, abs=0.03)
+
+
+def test_persistent_draws_no_more_noise_than_it_needs():
+    chains, drawn = Persistent(size=400, refresh=0.3), []
+
+    class Counted(Uniform):
+        def __call__(self, like, generator=None):
+            drawn.append(len(like))
+            return super().__call__(like, generator)
+
+    chains.restore({"memory": torch.full((400, 2), 5.0)})
+    start = chains.start(torch.zeros(100, 2), Counted())
+    anew = (start != 5).all(1).sum()
+    assert drawn == [anew] and 0 < anew < 100
 
 
 def test_persistent_takes_at_random_and_puts_back_in_place():
@@ -493,31 +510,31 @@ def test_fitted_gaussian_refuses_data_that_do_not_fit():
         noise(torch.empty(4, 1, 3, 2))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Langevin(steps=-1, step_size=0.1),
-    lambda: Langevin(steps=1, step_size=-0.1),
-    lambda: Langevin(steps=1, step_size=(0.1, -0.1)),
-    lambda: Langevin(steps=1, step_size=float("nan")),
-    lambda: Langevin(steps=1, step_size=0.1, noise_scale=-1.0),
-    lambda: Langevin(steps=1, step_size=0.1, clamp=(1.0, -1.0)),
-    lambda: Langevin(steps=1, step_size=0.1, max_gradient=0.0),
-    lambda: Langevin(steps=1, step_size=0.1, max_move=-1.0),
-    lambda: HMC(steps=-1, step_size=0.1),
-    lambda: HMC(steps=1, step_size=0.0),
-    lambda: HMC(steps=1, step_size=0.1, leapfrog=0),
-    lambda: ShortRun(count=-1),
-    lambda: Persistent(size=0),
-    lambda: Persistent(size=1, refresh=1.5),
-    lambda: Persistent(size=1, refresh=-0.5),
-    lambda: Persistent(size=1, count=-1),
-    lambda: Uniform(1.0, 1.0),
-    lambda: Gaussian(sigma=-1.0),
-    lambda: FittedGaussian((2, 2), rank=0),
-    lambda: FittedGaussian((2, 2), rank=5),
-    lambda: FittedGaussian((65, 64), rank=5),
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: Langevin(steps=-1, step_size=0.1), "steps must be 0 or more"),
+    (lambda: Langevin(steps=1, step_size=-0.1), "step_size must be"),
+    (lambda: Langevin(steps=1, step_size=(0.1, -0.1)), "step_size must be"),
+    (lambda: Langevin(steps=1, step_size=float("nan")), "step_size must be .* nan"),
+    (lambda: Langevin(steps=1, step_size=0.1, noise_scale=-1.0), "noise_scale must be"),
+    (lambda: Langevin(steps=1, step_size=0.1, clamp=(1.0, -1.0)), "clamp must be"),
+    (lambda: Langevin(steps=1, step_size=0.1, max_gradient=0.0), "max_gradient must be"),
+    (lambda: Langevin(steps=1, step_size=0.1, max_move=-1.0), "max_move must be"),
+    (lambda: HMC(steps=-1, step_size=0.1), "HMC needs steps.* not .*steps=-1"),
+    (lambda: HMC(steps=1, step_size=0.0), "HMC needs steps.*step_size=0.0"),
+    (lambda: HMC(steps=1, step_size=0.1, leapfrog=0), "HMC needs steps.*leapfrog=0"),
+    (lambda: ShortRun(count=-1), "count must be 0"),
+    (lambda: Persistent(size=0), "size must be 1"),
+    (lambda: Persistent(size=1, refresh=1.5), "refresh is a probability, not 1.5"),
+    (lambda: Persistent(size=1, refresh=-0.5), "refresh is a probability, not -0.5"),
+    (lambda: Persistent(size=1, count=-1), "count must be 0"),
+    (lambda: Uniform(1.0, 1.0), "Uniform noise needs low < high"),
+    (lambda: Gaussian(sigma=-1.0), "Gaussian noise needs sigma >= 0"),
+    (lambda: FittedGaussian((2, 2), rank=0), "FittedGaussian needs .* not rank 0"),
+    (lambda: FittedGaussian((2, 2), rank=5), "FittedGaussian needs .* not rank 5, 4 entries"),
+    (lambda: FittedGaussian((65, 64), rank=5), "FittedGaussian needs .* not rank 5, 4160 entries"),
 ])  # fmt: skip
-def test_numbers_out_of_range_are_refused(make):
-    with pytest.raises(ConfigError):
+def test_numbers_out_of_range_are_refused(make, says):
+    with pytest.raises(ConfigError, match=says):
         make()
 
 
@@ -539,6 +556,32 @@ def test_effective_sample_size_of_autoregressive_chains(rho):
     expected = chains.numel() * (1 - rho) / (1 + rho)
     assert effective_sample_size(chains).item() == pytest.approx(expected, rel=0.1)
     assert split_r_hat(chains).item() == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize("length", [12, 13, 40, 41])
+def test_effective_sample_size_is_that_of_the_equations(length):
+    # Equations 10 and 11 and Geyer's rule, lag by lag. An odd draw in the middle belongs to neither half.
+    for seed in range(20):
+        torch.manual_seed(seed)
+        chains = autoregressive(0.6, chains=2, length=length)
+        n = length // 2
+        halves = [half for chain in chains for half in (chain[:n], chain[length - n :])]
+        within = torch.stack([half.var() for half in halves]).mean()
+        between = torch.stack([half.mean() for half in halves]).var()
+        pooled = (n - 1) / n * within + between
+        rho = []
+        for lag in range(n):
+            products = [((h - h.mean())[: n - lag] * (h - h.mean())[lag:]).sum() / (n - 1) for h in halves]
+            rho.append(1 - (within - torch.stack(products).mean()) / pooled)
+        total, least = 0.0, math.inf
+        for even in range(0, n // 2 * 2, 2):
+            pair = (rho[even] + rho[even + 1]).item()
+            if pair < 0:
+                break
+            least = min(least, pair)
+            total += least
+        assert effective_sample_size(chains).item() == pytest.approx(4 * n / (2 * total - 1), rel=1e-6)
+        assert split_r_hat(chains).item() == pytest.approx((pooled / within).sqrt().item())
 
 
 def test_diagnostics_do_not_depend_on_units():

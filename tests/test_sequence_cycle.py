@@ -56,14 +56,14 @@ def test_the_unit_is_that_of_the_equations():
     torch.testing.assert_close(network(clip), clip[:, -1] + network.decode(state))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: ConvGRUPredictor(0),
-    lambda: ConvGRUPredictor(1, width=0),
-    lambda: ConvGRUPredictor(1, kernel=2),
-    lambda: ConvGRUPredictor(1)(torch.zeros(1, 2, 1, 5, 4)),
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: ConvGRUPredictor(0), "not .0, 32, 5"),
+    (lambda: ConvGRUPredictor(1, width=0), "not .1, 0, 5"),
+    (lambda: ConvGRUPredictor(1, kernel=2), "odd kernel, not .1, 32, 2"),
+    (lambda: ConvGRUPredictor(1)(torch.zeros(1, 2, 1, 5, 4)), "Sides must be even, not .5, 4"),
 ])  # fmt: skip
-def test_predictors_that_cannot_be(make):
-    with pytest.raises(ConfigError):
+def test_predictors_that_cannot_be(make, says):
+    with pytest.raises(ConfigError, match=says):
         make()
 
 
@@ -71,10 +71,14 @@ def test_predictors_that_cannot_be(make):
 
 
 class Shifted(nn.Module):
-    """A predictor by hand: the last frame and a tenth."""
+    """A predictor by hand: the last frame, and as much."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
 
     def forward(self, clip):
-        return clip[:, -1] + 0.1
+        return clip[:, -1] + self.by
 
 
 class Scaled(nn.Module):
@@ -91,7 +95,7 @@ class Scaled(nn.Module):
 def by_hand(**arguments):
     still = Langevin(steps=0, step_size=0.1)
     networks = {"translator_ab": Scaled(0.5), "translator_ba": Scaled(0.8)}
-    return sequence_cycle(sampler=still, predictor_a=Shifted(), predictor_b=Shifted(), **networks, **arguments)
+    return sequence_cycle(sampler=still, predictor_a=Shifted(0.1), predictor_b=Shifted(-0.3), **networks, **arguments)
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
@@ -100,10 +104,10 @@ def test_losses_are_those_counted_by_hand(window):
     model = by_hand(window=window, prediction_weight=0.7, sequence_weight=0.3)
     predicted, returned = 0.0, 0.0
     for x in (a, b):
-        there, back = (0.5, 0.8) if x is a else (0.8, 0.5)
+        there, back, own, other = (0.5, 0.8, 0.1, -0.3) if x is a else (0.8, 0.5, -0.3, 0.1)
         last, future = x[:, window - 1 : -1], x[:, window:]
-        predicted += (last + 0.1 - future).square().mean()
-        returned += (back * (there * last + 0.1) - future).square().mean()
+        predicted += (last + own - future).square().mean()
+        returned += (back * (there * last + other) - future).square().mean()
     losses = model.losses((a, b))
     torch.testing.assert_close(losses["translators"], 0.7 * predicted + 0.3 * returned)
     assert set(losses) == {"energy_a", "energy_b", "translators"}
@@ -132,7 +136,7 @@ def test_the_next_frame_is_predicted_from_the_last_ones():
     for parameter in model.predictor_a.parameters():
         nn.init.normal_(parameter)
     torch.testing.assert_close(model.predict_next(a, "a"), model.predictor_a(a[:, -2:]).clamp(-1, 1))
-    torch.testing.assert_close(model.predict_next(a, "b"), (a[:, -1] + 0.1).clamp(-1, 1))
+    torch.testing.assert_close(model.predict_next(a, "b"), (a[:, -1] - 0.3).clamp(-1, 1))
     with pytest.raises(DataError, match="sees 2 frames; clips of 1 are too short"):
         model.predict_next(a[:, :1], "a")
     answers = model.predict_step((a, None), 0)

@@ -88,9 +88,14 @@ def test_rows_that_do_not_fit_are_refused(rows, says):
     assert SPACE.check(ROWS) is ROWS
 
 
-@pytest.mark.parametrize(("length", "vocabulary"), [(3, ()), (3, ("a", "")), (3, ("a", "a")), (1, ("a",))])
-def test_a_vocabulary_must_be_one(length, vocabulary):
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(("length", "vocabulary", "says"), [
+    (3, (), "different tokens, not .."),
+    (3, ("a", ""), "different tokens, not .*''"),
+    (3, ("a", "a"), "different tokens, not .*'a', 'a'"),
+    (1, ("a",), "2 or more, not 1"),
+])  # fmt: skip
+def test_a_vocabulary_must_be_one(length, vocabulary, says):
+    with pytest.raises(ConfigError, match=says):
         TokenSpace(length, vocabulary)
 
 

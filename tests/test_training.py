@@ -109,6 +109,7 @@ def test_each_network_is_clipped_to_its_own_limit(two_networks):
     watch = Watch(norms)
     run = trainer(max_steps=3, limit_val_batches=0, callbacks=[watch])
     run.fit(two_networks(first=Adam(1e-3, clip=0.01), second=Adam(1e-3)), datamodule=TinyData(images(8)))
+    assert len(watch.seen) == 3
     for first, second, first_before, second_before in watch.seen:
         assert first == pytest.approx(0.01, rel=1e-3) and first_before > 0.02
         assert second == pytest.approx(second_before) and second > 10 * first_before
@@ -215,7 +216,7 @@ def test_guard_names_the_loss_of_the_parts(two_networks):
     run = trainer(max_epochs=1, limit_val_batches=0, callbacks=[DivergenceGuard(limit=1e-6)])
     with pytest.raises(DivergenceError, match=r"loss 'first' is .* at step 1"):
         run.fit(two_networks(first=Adam(), second=Adam()), datamodule=TinyData(images(8)))
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="limit > 0, not 0"):
         DivergenceGuard(limit=0.0)
 
 

@@ -3,6 +3,7 @@
 import datetime
 import importlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -316,6 +317,26 @@ def test_shipped_configuration_is_that_of_the_experiment(shown, tmp_path, monkey
     assert json.loads(json.dumps(to_config(built))) == read_folder(shown.folder)[0]
 
 
+def said_decay(shown) -> float | None:
+    """Decay of the average that a catalog's entry says its weights are; None for the last weights."""
+    notes = shown.training.notes
+    averaged = re.match(r"Averaged weights \(EMA (0\.\d+)\)", notes)
+    plain = notes.startswith("Last weights") or shown.model.endswith("Classifier")
+    assert (averaged is None) == plain, f"the notes on {shown.name} do not say which weights ship: {notes}"
+    return float(averaged[1]) if averaged else None
+
+
+@shipped_cases()
+def test_shipped_weights_are_averaged_where_the_catalog_says_so(shown):
+    callbacks = yaml.safe_load(shown.config.read_text())["trainer"].get("callbacks", [])
+    decays = [each["init_args"]["decay"] for each in callbacks if "WeightAveraging" in each["class_path"]]
+    decay = said_decay(shown)
+    assert decays == ([] if decay is None else [decay])
+    # Folders that were exported before exports took a note have none.
+    note = json.loads((shown.folder / "config.json").read_text()).get("training")
+    assert note is None or note["weights"] == ("raw" if decay is None else "averaged")
+
+
 @shipped_cases()
 def test_shipped_models_answer_the_command_line(shown, tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_ZOO_DATA", str(tmp_path / "data"))
@@ -492,7 +513,13 @@ def test_every_experiment_runs(path, tmp_path, monkeypatch):
     trained_before(config, data, monkeypatch)
     done("fit", "--config", path, *options, "--trainer.max_steps=2", "--checkpoint.every_n_epochs=1")
     (checkpoint,) = (tmp_path / "runs" / path.parent.name / path.stem).rglob("last.ckpt")
-    assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
+    kept = torch.load(checkpoint, weights_only=True)
+    assert kept["global_step"] == 2
+    for shown in (each for each in SHIPPED if each.config == path):
+        averaged = said_decay(shown) is not None
+        done("export", "--ckpt_path", checkpoint, "--out", "last")
+        raw, exported = kept.get("current_model_state", kept["state_dict"]), from_pretrained("last").state_dict()
+        assert any(not torch.equal(raw[name], value) for name, value in exported.items()) == averaged
     done("test", "--config", path, *options, "--ckpt_path", checkpoint, "--trainer.limit_test_batches=2")
 
 

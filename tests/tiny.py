@@ -75,10 +75,15 @@ def generator(latent_dim: int = 4) -> ConvGenerator:
     return ConvGenerator(latent_dim, ((8, 4, 1, 0), (1, 4, 2, 1)), groups=2)
 
 
+def fresh_flow() -> FlowPlusPlus:
+    """A flow whose normalisations have not begun."""
+    size = CouplingSize(4, 1, 2, heads=2)
+    return FlowPlusPlus(SHAPE, ((0, 1), (1, 0)), size, Dequantisation(SHAPE, 1, size, context=2, squeezes=1))
+
+
 def flow() -> FlowPlusPlus:
     """A flow that has begun, and is no longer the identity."""
-    size = CouplingSize(4, 1, 2, heads=2)
-    network = FlowPlusPlus(SHAPE, ((0, 1), (1, 0)), size, Dequantisation(SHAPE, 1, size, context=2, squeezes=1))
+    network = fresh_flow()
     network.initialise(images(64))
     for name, parameter in network.named_parameters():
         if ".last." in name:

@@ -61,7 +61,7 @@ def own_folder(base: Path) -> Path:
 
 
 @rank_zero_only
-def claim(trainer: Any, resumed: Path | None) -> None:
+def claim(trainer: Any, resumed: Path | None, named: bool = False) -> None:
     """Make the folder of a run that logs to files, or go on in the one that its checkpoint lies in.
 
     Two runs that begin at the same moment get two folders.
@@ -69,6 +69,7 @@ def claim(trainer: Any, resumed: Path | None) -> None:
     Args:
         trainer: of the run.
         resumed: checkpoint that it goes on from.
+        named: the configuration names the folder, which may then be there.
 
     Raises:
         ConfigError: if the folder that the configuration names is another run's.
@@ -76,7 +77,6 @@ def claim(trainer: Any, resumed: Path | None) -> None:
     logger = trainer.logger
     if not isinstance(logger, CSVLogger) or trainer.fast_dev_run:
         return
-    named = logger._version is not None
     while not _made(folder := run_folder(trainer)):
         if named:
             break

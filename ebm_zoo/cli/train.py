@@ -140,8 +140,12 @@ class ZooCLI(LightningCLI):
             path = newest_checkpoint(path, self.trainer, self._get(self.config, "checkpoint")["dirpath"])
             options["ckpt_path"] = str(path)
             rank_zero_info(f"--ckpt_path stands for {path}.")
+        if path is not None:
+            read_checkpoint(path)  # refused here, a run leaves no folder behind
         require_same_range(self.model, self.datamodule)
-        claim(self.trainer, None if path is None else Path(path))
+        logger = self._get(self.config, "trainer.logger")
+        named = getattr(getattr(logger, "init_args", None), "version", None) is not None
+        claim(self.trainer, None if path is None else Path(path), named)
 
     before_fit = before_validate = before_test = before_predict = prepare
 
@@ -302,6 +306,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*loading a checkpoint outside the 'fit' stage.*")
     # A run that starts from a checkpoint has a folder of its own.
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
+    # Nothing in it is replaced: see ebm_zoo.callbacks.Last.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # Lightning 2.6 asks torch >= 2.10 for a class that is on its way out.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 

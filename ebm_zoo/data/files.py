@@ -40,6 +40,12 @@ def image_files(folder: Path, *, skip: str | None = None) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
+def training_files(folder: Path) -> list[Path]:
+    """The image files of a folder outside ``test``: below ``train`` where there is such a subfolder, else all."""
+    train = folder / "train"
+    return image_files(train) if train.is_dir() else image_files(folder, skip="test")
+
+
 def split_files(folder: Path, split: str) -> list[Path]:
     """The image files of one split of a folder.
 
@@ -54,11 +60,11 @@ def split_files(folder: Path, split: str) -> list[Path]:
     Raises:
         DataError: The split has no image.
     """
-    train, test = folder / "train", folder / "test"
+    test = folder / "test"
     if split == "test" and test.is_dir():
         files = image_files(test)
     else:
-        files = image_files(train) if train.is_dir() else image_files(folder, skip="test")
+        files = training_files(folder)
         if not test.is_dir():
             every_tenth = slice(TEST_EVERY - 1, None, TEST_EVERY)
             tests = files[every_tenth]

@@ -5,21 +5,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ebm_zoo.data.images import ImageData
-from ebm_zoo.data.labelled import read_labels
+from ebm_zoo.data.labelled import ClassData, read_labels
 from ebm_zoo.data.sources import read
 from ebm_zoo.data.tensors import require
 from ebm_zoo.errors import DataError
 
 
-class LeftOutImageData(ImageData):
+class LeftOutImageData(ClassData):
     """Pictures **(B, C, H, W)** without labels, of all classes but one; the test pictures of that one are outliers.
 
     The test loaders are those of the classes learned and of the class left out.
 
     Args:
         source: as for `LabelledImageData`: it needs classes.
-        left_out: number of the class, from 0.
+        left_out: number of the class, from 0, counted as by `LabelledImageData`.
         size: as for `ImageData`.
         channels: as for `ImageData`.
         value_range: as for `ImageData`.
@@ -64,7 +63,7 @@ class LeftOutImageData(ImageData):
 
     def _split(self, split: str) -> list[Sequence[Path] | Tensor]:
         """Pictures of the classes learned, and of the class left out."""
-        items, labels = read(self.source, split), read_labels(self.source, split)
+        items, labels = read(self.source, split), read_labels(self.source, split, self.classes)
         out = labels == self.left_out
         if out.all() or not out.any():
             raise DataError(

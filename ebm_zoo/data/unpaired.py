@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ebm_zoo.data.files import SUFFIXES, image_files, user_path
-from ebm_zoo.data.labelled import read_labels
+from ebm_zoo.data.labelled import class_names, read_labels
 from ebm_zoo.data.loading import ShuffledData, fixed_loader
 from ebm_zoo.data.paired import outlines
 from ebm_zoo.data.sources import DIGITS, check_source, prepare, read
@@ -131,13 +131,21 @@ class UnpairedImageData(TwoDomains):
             self._test = self._domains("test", self.size)
 
     def labels(self) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]] | None:
-        """Classes of the test pictures of both domains, in order; a folder in CycleGAN's layout has none."""
-        if self.source == DIGITS:
-            return read_labels(DIGITS, "test"), read_labels(DIGITS, "test")
-        if isinstance(self.source, str):
+        """Classes of the test pictures of both domains, in order; a folder in CycleGAN's layout has none.
+
+        Raises:
+            DataError: if a number would stand for one class in one domain and for another in the other.
+        """
+        if isinstance(self.source, str) and self.source != DIGITS:
             return None
-        first, second = self.source
-        return read_labels(first, "test"), read_labels(second, "test")
+        sources = (DIGITS, DIGITS) if isinstance(self.source, str) else self.source
+        first, second = (class_names(source) for source in sources)
+        if first and second and first != second:
+            raise DataError(
+                f"{sources[0]} has the classes {', '.join(first)}, {sources[1]} has {', '.join(second)}: give both "
+                "domains training files of the same classes, or leave figures by class out."
+            )
+        return read_labels(sources[0], "test", first), read_labels(sources[1], "test", second)
 
     def _domains(
         self, split: str, side: int | None, flip: float = 0.0, crop: int | None = None
