@@ -12,7 +12,7 @@ import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
-from tiny import TinyData, convnet, coop_flow, fresh_flow, images, trainer
+from tiny import ShuffledTinyData, TinyData, convnet, coop_flow, fresh_flow, images, trainer
 
 from ebm_zoo.models import CoopFlow, EnergyModel, GenerativeConvNet
 from ebm_zoo.optim import Adam
@@ -33,6 +33,17 @@ def noiseless() -> GenerativeConvNet:
 def flowing() -> CoopFlow:
     """A flow whose normalisations begin as whitenings of the images that a rank sees."""
     return coop_flow(generator=fresh_flow())
+
+
+class Keep(Callback):
+    """Writes a checkpoint after a step."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.step = path, step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
 
 
 class Record(Callback):
@@ -80,6 +91,12 @@ def main(folder: Path) -> None:
     torch.manual_seed(1)
     first = folder / "whole" / "epoch=0.ckpt"
     results["resumed"] = together(replayed(), TinyData(images(16)), ckpt_path=first, **kept(folder / "resumed"))
+    # Four batches per epoch and rank, in the zoo's own order: the checkpoint is of the middle of the second epoch.
+    inside = folder / "inside.ckpt"
+    torch.manual_seed(0)
+    results["uncut"] = together(replayed(), ShuffledTinyData(images(32)), callbacks=[Keep(inside, 6)])
+    torch.manual_seed(1)
+    results["cut"] = together(replayed(), ShuffledTinyData(images(32)), ckpt_path=inside)
     torch.manual_seed(2)
     # Lightning's sampler for ranks shuffles: here each rank takes every second image itself.
     mine = TinyData(images(16)[rank::2], shuffle=False)

@@ -90,6 +90,15 @@ def test_resume_gives_each_rank_its_own_chains_and_noise_back(ranks):
         assert torch.equal(whole["rng"], resumed["rng"])
 
 
+def test_resume_inside_an_epoch_is_exact_on_each_rank(ranks):
+    for rank in ranks:
+        uncut, cut = rank["uncut"]["ends"][-1], rank["cut"]["ends"][-1]
+        assert len(rank["cut"]["ends"]) == 1
+        assert equal(uncut["weights"], cut["weights"]) and equal(uncut["chains"], cut["chains"])
+        assert torch.equal(uncut["rng"], cut["rng"])
+    assert not equal(ranks[0]["uncut"]["ends"][-1]["chains"], ranks[1]["uncut"]["ends"][-1]["chains"])
+
+
 def test_two_ranks_are_one_process_with_twice_the_batch(ranks):
     torch.manual_seed(2)
     alone = fit(noiseless(), TinyData(images(16), batch_size=8, shuffle=False))

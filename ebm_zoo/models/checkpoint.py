@@ -129,7 +129,8 @@ def _count(trainer: Trainer, checkpoint: dict[str, Any], loops: Any) -> int:
     state, steps = loops["fit_loop"], checkpoint["global_step"]
     done = state["epoch_loop.batch_progress"]
     place = checkpoint["ebm_zoo"].get("place")
-    if place is None:  # checkpoints of version 0.1
+    if place is None:
+        rank_zero_info("The checkpoint was written by version 0.1: the order of the data begins anew.")
         over, inside = done["is_last_batch"], done["current"]["processed"]
         epochs = max(state["epoch_progress"]["current"]["ready"] - 1, 0)
         place = {"epochs": epochs + over, "batches": 0 if over else inside}
