@@ -97,7 +97,7 @@ class Cooperative(EnergyModel):
     def propose(self, latent: Tensor, *conditions: Tensor) -> Tensor:
         """Drafts g(z, c), **(B, d), conditions -> (B, *)**, inside the range of ``space``."""
         drafts = self.generator(latent, *conditions).float().clamp(self.space.low, self.space.high)
-        # Before torch 2.10, autocast takes weights that it cast here, without a gradient, for the generator's learning.
+        # Before torch 2.11, autocast takes weights that it cast here, without a gradient, for the generator's learning.
         torch.clear_autocast_cache()
         return drafts
 
