@@ -261,6 +261,19 @@ def test_video_files_are_read_by_pyav(tmp_path, monkeypatch):
         read_video(tmp_path / "empty.mp4")
 
 
+def test_a_film_is_read(tmp_path):
+    av = pytest.importorskip("av")
+    pixels = np.full((4, 16, 16, 3), 60, np.uint8) * np.arange(4, dtype=np.uint8)[:, None, None, None]
+    with av.open(str(tmp_path / "a.mp4"), "w") as film:
+        stream = film.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 16, 16
+        for each in pixels:
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(each, format="rgb24")))
+        film.mux(stream.encode())
+    found = read_video(tmp_path / "a.mp4")
+    torch.testing.assert_close(found, torch.from_numpy(pixels.transpose(0, 3, 1, 2)), atol=2, rtol=0)
+
+
 def wrong(*source: Path, says: tuple[str, ...], **settings) -> None:
     with pytest.raises(DataError) as caught:
         ready(*source, **settings)

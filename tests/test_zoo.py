@@ -439,10 +439,13 @@ def two_domains(data: dict, shape: tuple[int, ...], root: Path) -> list[str]:
 
 
 def few_steps(config: dict) -> list[str]:
-    """Options for chains of two steps."""
+    """Options for few chains of two steps."""
     options = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
     if "sampler" in config["model"]["init_args"]:
         options.append("--model.init_args.sampler.init_args.steps=2")
+    chains = config["model"]["init_args"].get("chains") or {}
+    if chains.get("init_args", {}).get("count", 0) > 4:
+        options.append("--model.init_args.chains.init_args.count=4")
     for name in ("sample_steps", "infer_steps"):
         if name in config["model"]["init_args"]:
             options.append(f"--model.init_args.{name}=2")

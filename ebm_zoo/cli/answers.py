@@ -102,7 +102,10 @@ def rebuilt(model: Any, task: str, images: Tensor, n: int, iterations: int, step
 def progress(text: str, total: int) -> Iterator[Any]:
     """A bar that the function it hands out moves on by one."""
     console = Console(stderr=True)
-    # Off a terminal a bar is noise in a log.
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    # Off a terminal a bar is noise in a log, and before rich 14.3 one that is disabled writes an empty line.
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Progress(console=console, transient=True) as bar:
         task = bar.add_task(text, total=total)
         yield lambda: bar.advance(task)

@@ -97,7 +97,10 @@ class Cooperative(EnergyModel):
     @torch.no_grad()
     def propose(self, latent: Tensor, *conditions: Tensor) -> Tensor:
         """Drafts g(z, c), **(B, d), conditions -> (B, *)**, inside the range of ``space``."""
-        return self.generator(latent, *conditions).float().clamp(self.space.low, self.space.high)
+        drafts = self.generator(latent, *conditions).float().clamp(self.space.low, self.space.high)
+        # Before torch 2.11, autocast takes weights that it cast here, without a gradient, for the generator's learning.
+        torch.clear_autocast_cache()
+        return drafts
 
     def revise(self, x: Tensor, *conditions: Tensor, steps: int | None = None, **settings: Any) -> Tensor:
         """Move images along MCMC on the energy, **(B, *) -> (B, *)**.
