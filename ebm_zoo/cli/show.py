@@ -20,9 +20,9 @@ def list_command(pattern: str, json: bool) -> int:
         width = max((len(entry.name) for entry in entries), default=4)
         for entry in entries:
             metric = entry.metrics[0] if entry.metrics else None
-            figure = f"{metric.name} {metric.value:g}" if metric else ""
+            figure = f"{metric.name} {metric}" if metric else ""
             place = f"{entry.hub or NOT_THERE}"
-            print(f"{entry.name:{width}}  {entry.weights.parameters:>9,}  {figure:30}  {entry.summary}  [{place}]")
+            print(f"{entry.name:{width}}  {entry.weights.parameters:>9,}  {figure:42}  {entry.summary}  [{place}]")
     return 0
 
 
@@ -40,8 +40,9 @@ def info_command(name: str, json: bool) -> int:
         print(f"  {key:9} {text}")
     for metric in entry.metrics:
         reported = "" if metric.paper is None else f" (paper: {metric.paper:g})"
-        print(f"  measured  {metric.name} {metric.value:g}{reported}")
-        print(f"            {metric.protocol}; {metric.command}; seed {metric.seed}; {metric.hardware}, {metric.date}")
+        print(f"  measured  {metric.name} {metric}{reported}")
+        seeds = f"seed {metric.taken}" if metric.seeds == 1 else f"mean and spread of seeds {metric.taken}"
+        print(f"            {metric.protocol}; {metric.command}; {seeds}; {metric.hardware}, {metric.date}")
     return 0
 
 
