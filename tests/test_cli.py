@@ -149,7 +149,8 @@ def test_info_tells_all_that_is_recorded(model):
     recorded = catalog()[NAME]
     for part in (*recorded.tasks, recorded.paper.title, recorded.data.terms, recorded.weights.sha256, "1 x 8 x 8"):
         assert part in text
-    assert "frechet_distance 1.5 (paper: 2.25)" in text and "made_up_figure 3\n" in text
+    assert "frechet_distance 1.5 (paper: 2.25)" in text and "made_up_figure 3.00 ± 0.12\n" in text
+    assert "; seed 0; a core" in text and "; mean and spread of seeds 0 to 4; a core" in text
 
 
 # sample
@@ -379,9 +380,9 @@ def test_test_of_a_trained_model_prints_measured_beside_recorded(model, tmp_path
     logged = figures(newest_run())
     rows = {line.split()[0]: line.split()[1:] for line in text.partition(f"\n{NAME}\n")[2].splitlines()}
     assert rows["figure"] == ["measured", "recorded", "paper"]
-    assert rows["frechet_distance"] == [f"{logged['frechet_distance']:.4g}", "1.5", "2.25"]
-    assert rows["made_up_figure"] == ["-", "3", "-"]
-    assert rows["outlier_auroc"] == [f"{logged['outlier_auroc']:.4g}", "-", "-"]
+    assert rows["frechet_distance"] == [f"{logged['frechet_distance']:.5g}", "1.5", "2.25"]
+    assert rows["made_up_figure"] == ["-", "3.00", "±", "0.12", "-"]
+    assert rows["outlier_auroc"] == [f"{logged['outlier_auroc']:.5g}", "-", "-"]
     assert (newest_run() / "pictures" / "test.png").is_file()
     # The energies are those of the trained weights.
     assert logged["outlier_auroc"] == pytest.approx(outlier_auroc(model, tmp_path / "zoo"), abs=1e-6)

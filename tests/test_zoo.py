@@ -24,6 +24,7 @@ from ebm_zoo.samplers import Persistent
 from ebm_zoo.zoo import catalog, config_path, find, read_catalog
 from ebm_zoo.zoo.card import card, write_cards
 from ebm_zoo.zoo.catalog import merged
+from ebm_zoo.zoo.parts import Metric
 
 CONFIGS = sorted(resource("zoo_configs").rglob("*.yaml"))
 SHIPPED = shipped()
@@ -120,9 +121,22 @@ BAD = {
     "file anywhere": (("weights", "file"), "/etc/passwd", "weights.file leaves the weights folder"),
     "figure in words": (("metrics",), [figure("a", "low")], "metrics[0].value must be of type float, not str"),
     "no figure": (("metrics",), [figure("a", float("nan"))], "metrics[0].value must be finite, not nan"),
+    "a figure of nothing": (("metrics",), [figure("a", 1.0, samples=0)], "metrics[0].samples must be positive, not 0"),
+    "negative spread": (("metrics",), [figure("a", 1.0, spread=-1.0, seeds=5)], "metrics[0].spread must be 0 or more"),
+    "spread of one seed": (("metrics",), [figure("a", 1.0, spread=0.1)], "metrics[0].seeds must be 1 without a spread"),
+    "seeds without spread": (("metrics",), [figure("a", 1.0, seeds=5)], "metrics[0].seeds must be 1 without a spread"),
     "second figure": (("metrics",), [figure("a", 1.0), {"name": "b"}], "metrics[1] lacks the field 'value'"),
     "figure of the paper": (("metrics",), [figure("a", 1.0, paper="best")], "metrics[0].paper must be of type float"),
 }
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "shown"),
+    [(1.0676, 0.2524, "1.07 ± 0.25"), (15216, 123.4, "15216 ± 123"), (-0.002, 0.01, "-0.002 ± 0.010"),
+     (0.5, 0.999, "0.50 ± 1.00"), (0.9798, 0.0, "0.9798 ± 0"), (15216, None, "15216")],
+)  # fmt: skip
+def test_a_figure_is_shown_to_two_digits_of_its_spread(value, spread, shown):
+    assert str(Metric(**figure("a", value, spread=spread, seeds=1 if spread is None else 5))) == shown
 
 
 @pytest.mark.parametrize(("field", "value", "says"), BAD.values(), ids=BAD)
@@ -272,7 +286,8 @@ def test_a_card_says_what_the_catalog_says(model, tmp_path):
         f'from_pretrained("{NAME}")',
         "A Title",
         "Training data: noise: none.",
-        "| made_up_figure | 3 |",
+        "| made_up_figure | 3.00 ± 0.12 |",
+        "| 0 to 4 |",
         "| 2.25 |",
     ):
         assert part in text

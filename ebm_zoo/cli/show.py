@@ -21,10 +21,10 @@ def list_command(pattern: str, json: bool) -> int:
         width = max((len(entry.name) for entry in entries), default=4)
         for entry in entries:
             metric = entry.metrics[0] if entry.metrics else None
-            figure = f"{metric.name} {metric.value:g}" if metric else ""
+            figure = f"{metric.name} {metric}" if metric else ""
             place = f"{entry.hub or NOT_THERE}"
             count = f"{entry.weights.parameters:>9,}"
-            print(printable(f"{entry.name:{width}}  {count}  {figure:30}  {entry.summary}  [{place}]"))
+            print(printable(f"{entry.name:{width}}  {count}  {figure:42}  {entry.summary}  [{place}]"))
     return 0
 
 
@@ -42,8 +42,9 @@ def info_command(name: str, json: bool) -> int:
         print(printable(f"  {key:9} {text}"))
     for metric in entry.metrics:
         reported = "" if metric.paper is None else f" (paper: {metric.paper:g})"
-        print(printable(f"  measured  {metric.name} {metric.value:g}{reported}"))
-        how = f"{metric.protocol}; {metric.command}; seed {metric.seed}; {metric.hardware}, {metric.date}"
+        print(printable(f"  measured  {metric.name} {metric}{reported}"))
+        seeds = f"seed {metric.taken}" if metric.seeds == 1 else f"mean and spread of seeds {metric.taken}"
+        how = f"{metric.protocol}; {metric.command}; {seeds}; {metric.hardware}, {metric.date}"
         print(printable(f"            {how}"))
     return 0
 

@@ -282,15 +282,15 @@ def print_figures(trained: Found, measured: dict[str, float]) -> None:
     entry = trained.entry
     recorded = {} if entry is None else {metric.name: metric for metric in entry.metrics}
     print(f"\n{trained.place if entry is None else entry.name}")
-    print(f"{'figure':28} {'measured':>12} {'recorded':>12} {'paper':>10}")
+    print(f"{'figure':28} {'measured':>12} {'recorded':>22} {'paper':>10}")
     for name in sorted({*measured, *recorded}):
         metric = recorded.get(name)
         cells = (
-            f"{measured[name]:.4g}" if name in measured else "-",
-            f"{metric.value:.4g}" if metric else "-",
+            f"{measured[name]:.5g}" if name in measured else "-",
+            str(metric or "-"),
             f"{metric.paper:g}" if metric and metric.paper is not None else "-",
         )
-        print(f"{name:28} {cells[0]:>12} {cells[1]:>12} {cells[2]:>10}")
+        print(f"{name:28} {cells[0]:>12} {cells[1]:>22} {cells[2]:>10}")
 
 
 def _quiet() -> None:

@@ -140,7 +140,7 @@ def _figures(metrics: list[Metric]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for m in metrics:
-        cells = (m.name, f"{m.value:g}", _reported(m), m.protocol, f"`{m.command}`", m.seed, m.hardware, m.date)
+        cells = (m.name, m, _reported(m), m.protocol, f"`{m.command}`", m.taken, m.hardware, m.date)
         lines.append(_row(*cells))
     return "\n".join(lines)
 
@@ -188,7 +188,7 @@ def table(entries: Iterable[Entry]) -> str:
     lines = ["| name | parameters | figure | measured | paper | what it is |", "|---|---|---|---|---|---|"]
     for entry in entries:
         first = entry.metrics[0] if entry.metrics else None
-        figure = (first.name, f"{first.value:g}", _reported(first)) if first else ("judged by eye", "–", "–")
+        figure = (first.name, first, _reported(first)) if first else ("judged by eye", "–", "–")
         lines.append(_row(f"`{entry.name}`", f"{entry.weights.parameters:,}", *figure, entry.summary))
     return "\n".join(lines) + "\n"
 

@@ -86,7 +86,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured figure and what it takes to measure it again; the paper's own figure stands apart."""
+    """One measured figure and what it takes to measure it again; the paper's own figure stands apart.
+
+    ``samples`` is how many test data or samples it rests on, of two sets compared the smaller. Where it was measured
+    with several ``seeds``, counted from ``seed`` on, ``value`` is their mean and ``spread`` their standard deviation.
+    """
 
     name: str
     value: float
@@ -96,10 +100,29 @@ class Metric:
     hardware: str
     date: str
     paper: float | None = None
+    samples: int | None = None
+    spread: float | None = None
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         _require(math.isfinite(self.value), "value", "finite", self.value)
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require(self.samples is None or self.samples > 0, "samples", "positive", self.samples)
+        _require(self.spread is None or 0 <= self.spread < math.inf, "spread", "0 or more", self.spread)
+        wanted = "1 without a spread, 2 or more with one"
+        _require((self.seeds > 1) if self.spread is not None else (self.seeds == 1), "seeds", wanted, self.seeds)
+
+    def __str__(self) -> str:
+        if not self.spread:
+            return f"{self.value:g}" + (" ± 0" if self.spread == 0 else "")
+        # Two digits of the spread, and as many places of the mean.
+        places = max(0, 1 - math.floor(math.log10(self.spread)))
+        return f"{self.value:.{places}f} ± {self.spread:.{places}f}"
+
+    @property
+    def taken(self) -> str:
+        """The seeds it was measured with."""
+        return f"{self.seed}" if self.seeds == 1 else f"{self.seed} to {self.seed + self.seeds - 1}"
 
 
 @dataclass(frozen=True)
