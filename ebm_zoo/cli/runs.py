@@ -149,3 +149,8 @@ def free_name(path: Path) -> Iterator[Path]:
     while True:
         yield path.with_name(f"{path.stem}-v{number}{path.suffix}")
         number += 1
+
+
+def later_rank() -> bool:
+    """Whether this process is not the first one of a run on several."""
+    return int(os.environ.get("LOCAL_RANK", 0)) + int(os.environ.get("NODE_RANK", 0)) > 0

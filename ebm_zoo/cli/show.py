@@ -1,4 +1,4 @@
-"""`ebm-zoo list` and `ebm-zoo info`, without torch."""
+"""What `ebm-zoo list`, `info` and `test` print of trained models, without torch."""
 
 import json as json_module
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import Any
 from ebm_zoo.errors import printable
 from ebm_zoo.zoo.catalog import Entry, catalog, list_models
 from ebm_zoo.zoo.client import Access
-from ebm_zoo.zoo.resolve import interpret, peek
+from ebm_zoo.zoo.resolve import Found, interpret, peek
 
 NOT_THERE = "not on the Hub yet"
 
@@ -87,3 +87,20 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _print_json(value: object) -> None:
     print(json_module.dumps(value, indent=2))
+
+
+def print_figures(trained: Found, measured: dict[str, float]) -> None:
+    """Print measured beside recorded figures."""
+    entry = trained.entry
+    recorded = {} if entry is None else {metric.name: metric for metric in entry.metrics}
+    print()
+    print(printable(trained.place if entry is None else entry.name))
+    print(f"{'figure':28} {'measured':>12} {'recorded':>22} {'paper':>10}")
+    for name in sorted({*measured, *recorded}):
+        metric = recorded.get(name)
+        cells = (
+            f"{measured[name]:.5g}" if name in measured else "-",
+            str(metric or "-"),
+            f"{metric.paper:g}" if metric and metric.paper is not None else "-",
+        )
+        print(printable(f"{name:28} {cells[0]:>12} {cells[1]:>22} {cells[2]:>10}"))

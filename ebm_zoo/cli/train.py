@@ -1,6 +1,5 @@
 """`ebm-zoo fit | validate | test | predict`: LightningCLI with the zoo's defaults."""
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -19,26 +18,25 @@ import ebm_zoo.data
 import ebm_zoo.metrics
 import ebm_zoo.networks  # noqa: F401 - importing them makes their short class names known to the parser
 from ebm_zoo.callbacks import Checkpoint, CheckpointFiles, DivergenceGuard, Last, OrderlyEnd, run_folder
+from ebm_zoo.cli.options import expand
 from ebm_zoo.cli.runs import (
     FOLDER,
     KEYWORDS,
     claim,
     explained,
     free_name,
+    later_rank,
     newest_checkpoint,
     own_folder,
     require_same_range,
 )
-from ebm_zoo.config import require_public, to_config
-from ebm_zoo.errors import CatalogError, ConfigError, DivergenceError, Stopped, ZooError
+from ebm_zoo.cli.show import print_figures
+from ebm_zoo.errors import ConfigError, DivergenceError, Stopped, ZooError
 from ebm_zoo.files import atomic
-from ebm_zoo.fitting import build
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.checkpoint import read_checkpoint
-from ebm_zoo.zoo import config_path
-from ebm_zoo.zoo.client import Access
-from ebm_zoo.zoo.hub import build_model, load_weights
-from ebm_zoo.zoo.resolve import Found, resolve
+from ebm_zoo.zoo.hub import load_weights
+from ebm_zoo.zoo.resolve import Found
 
 LAUNCHED = "EBM_ZOO_FIRST_PROCESS"
 """Environment variable that tells the processes of the other ranks which one launched them."""
@@ -118,7 +116,7 @@ class ZooCLI(LightningCLI):
         bar = self._get(self.config, "trainer.enable_progress_bar") is not False
         if bar and not any(issubclass(kind, ProgressBar) for kind in kinds):
             added.append(RichProgressBar())
-        if self._get(self.config, "trainer.logger") is False and not _later_rank():
+        if self._get(self.config, "trainer.logger") is False and not later_rank():
             base = self._get(self.config, "trainer.default_root_dir") or "."
             kwargs["default_root_dir"] = str(own_folder(Path(base).expanduser().absolute()))
         plugins = self._get(self.config_init, "trainer.plugins") or []
@@ -150,7 +148,7 @@ class ZooCLI(LightningCLI):
     before_fit = before_validate = before_test = before_predict = prepare
 
     def _parse_ckpt_path(self) -> None:
-        """The configuration is complete already: see `_expand`."""
+        """The configuration is complete already: see `ebm_zoo.cli.options`."""
 
     def after_instantiate_classes(self) -> None:
         """Load the trained weights."""
@@ -180,7 +178,7 @@ def run_training(arguments: Sequence[str]) -> int:
     if arguments[0] != "fit":
         # What the callbacks of a training remembered is of no use to other commands.
         warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-    expanded, trained = _expand(list(arguments))
+    expanded, trained = expand(list(arguments))
     # The processes of the other ranks inherit it.
     launched = os.environ.setdefault(LAUNCHED, str(os.getpid())) != str(os.getpid())
     try:
@@ -202,97 +200,6 @@ def run_training(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _expand(arguments: list[str]) -> tuple[list[str], Found | None]:
-    """Turn catalog names into files, and a trained model or a checkpoint into model options that come first."""
-    subcommand, rest = arguments[0], arguments[1:]
-    rest = _joined(rest)
-    trained, first, kept = None, [], []
-    for argument in rest:
-        option, _, value = argument.partition("=")
-        if option in ("--config", "-c") and not Path(value).is_file():
-            kept.append(f"--config={config_path(value)}")
-        elif option == "--pretrained":
-            if subcommand == "fit":
-                raise ZooError("--pretrained goes with test, validate and predict; to train on, use --ckpt_path.")
-            trained = resolve(value, access=Access())
-            # Built here first: the parser would import whatever class a stranger's configuration names.
-            model = build_model(trained.config, trained.weights, trained.place)
-            first = [*_experiment(trained), f"--model={_model_option(to_config(model))}"]
-        else:
-            if option == "--ckpt_path" and value not in (*KEYWORDS, "null"):
-                own = any(each.split("=")[0] in ("--config", "-c", "--model") for each in rest)
-                if subcommand != "fit" or not own:
-                    first += _model_of(value, own)
-                argument = f"--ckpt_path={Path(value).expanduser()}"
-            kept.append(argument)
-    if trained is not None and any(argument.startswith("--ckpt_path=") for argument in kept):
-        raise ZooError("--pretrained and --ckpt_path both name weights: give one of them.")
-    # A file's settings come before single options, whatever the order they were given in.
-    return [subcommand, *first, *kept], trained
-
-
-def _later_rank() -> bool:
-    return int(os.environ.get("LOCAL_RANK", 0)) + int(os.environ.get("NODE_RANK", 0)) > 0
-
-
-def _model_of(checkpoint: str, own: bool) -> list[str]:
-    """Option for the model of a checkpoint, unless it is of classes that only the user's own configuration may name."""
-    found = read_checkpoint(checkpoint)
-    config = found["ebm_zoo"]["config"]
-    try:
-        require_public(config)
-    except ConfigError as error:
-        if own:
-            return []
-        raise ConfigError(f"{checkpoint}: {error} Give the configuration it was trained with (--config).") from None
-    # Built here first, no larger than its weights: the parser would build whatever the file asks for.
-    model = build(config, found["state_dict"], checkpoint, EnergyModel)
-    return [f"--model={_model_option(to_config(model))}"]
-
-
-def _experiment(trained: Found) -> list[str]:
-    """Option for the data and settings of a trained model, where the zoo has them."""
-    try:
-        return [] if trained.entry is None else [f"--config={trained.entry.config}"]
-    except CatalogError:
-        # A model of the user's own: its data are named by options.
-        return []
-
-
-def _joined(arguments: list[str]) -> list[str]:
-    """Write ``--option value`` as ``--option=value`` for the options that `_expand` reads."""
-    joined, pending = [], None
-    for argument in arguments:
-        if pending is not None:
-            joined.append(f"{pending}={argument}")
-            pending = None
-        elif argument in ("--config", "-c", "--pretrained", "--ckpt_path"):
-            pending = argument
-        else:
-            joined.append(argument)
-    return joined if pending is None else [*joined, pending]
-
-
-def _model_option(config: Any) -> str:
-    return json.dumps(config)
-
-
-def print_figures(trained: Found, measured: dict[str, float]) -> None:
-    """Print measured beside recorded figures."""
-    entry = trained.entry
-    recorded = {} if entry is None else {metric.name: metric for metric in entry.metrics}
-    print(f"\n{trained.place if entry is None else entry.name}")
-    print(f"{'figure':28} {'measured':>12} {'recorded':>22} {'paper':>10}")
-    for name in sorted({*measured, *recorded}):
-        metric = recorded.get(name)
-        cells = (
-            f"{measured[name]:.5g}" if name in measured else "-",
-            str(metric or "-"),
-            f"{metric.paper:g}" if metric and metric.paper is not None else "-",
-        )
-        print(f"{name:28} {cells[0]:>12} {cells[1]:>22} {cells[2]:>10}")
-
-
 def _quiet() -> None:
     # Both are LightningCLI's own doing: it calls API that jsonargparse 5 removes, and it is given arguments by us.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -312,4 +219,4 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 
 
-__all__ = ["ZooCLI", "print_figures", "run_training"]
+__all__ = ["ZooCLI", "run_training"]
