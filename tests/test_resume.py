@@ -17,9 +17,14 @@ from ebm_zoo.data import ImageData, UnpairedImageData
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.checkpoint import read_checkpoint
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import FittedGaussian, Persistent, WarmStart
+from ebm_zoo.samplers import FittedGaussian, Gaussian, Persistent, WarmStart
 
-pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Be aware that when using `ckpt_path`")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The dirpath has changed",
+    "ignore:Be aware that when using `ckpt_path`",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
+    "ignore:Experiment logs directory .* exists and is not empty",
+)
 
 
 def differences(first, second, where=""):
@@ -48,6 +53,7 @@ class Keep(Callback):
 
 # Five batches per epoch, so that 3 and 8 lie inside one and 5 is the last of the first.
 STEPS, PER_EPOCH = (3, 5, 8), 5
+PLACES = {"max_epochs": ("3", "epoch=0"), "max_steps": ("5", "8", "epoch=0")}
 LENGTHS = {"max_epochs": {"max_epochs": 2}, "max_steps": {"max_steps": 10, "max_epochs": -1}}
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "current_model_state")
 
@@ -74,6 +80,8 @@ def scheduled():
 
 
 RESUMED = {name: (case.model, case.batch) for name, case in CASES.items()}
+# The place is Lightning's doing and the loader's, the same for all models: one is cut at all.
+EVERYWHERE = ("generative_convnet-persistent", "coopnets-latent_inference", "cycle_coopnets")
 RESUMED |= {"schedule": (scheduled, images), "noise_to_fit": (fitted, images)}
 
 
@@ -89,14 +97,13 @@ def test_resume_is_exact(name, length, tmp_path):
     torch.manual_seed(7)
     weights, whole = train(make(), data(), tmp_path, steps=STEPS, **settings)
     assert whole["global_step"] == 2 * PER_EPOCH
-    for place in ("3", "5", "8", "epoch=0"):
+    for place in PLACES[length] if name in EVERYWHERE else PLACES[length][-2:]:
         torch.manual_seed(8)
         again, resumed = train(make(), data(), tmp_path / place, ckpt_path=tmp_path / f"{place}.ckpt", **settings)
         assert differences(whole, resumed) == [], f"resumed from {place}"
         assert differences(weights, again) == []
-    torch.manual_seed(8)
-    other, _ = train(make(), data(), tmp_path / "other", **settings)
-    assert differences(weights, other), "training does not depend on the seed: nothing is compared"
+        before = read_checkpoint(tmp_path / f"{place}.ckpt")
+        assert differences(whole["state_dict"], before["state_dict"]), "nothing was learned: nothing is compared"
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -226,7 +233,7 @@ def test_a_memory_of_another_size_is_taken_up_as_far_as_it_goes(before, after, s
 def test_warm_starts_grow_with_the_data():
     chains = WarmStart(4)
     assert "2 begin anew" in chains.restore({"memory": torch.ones(2, 3)})
-    start = chains.start(torch.empty(2, 3), lambda like: torch.zeros_like(like), torch.tensor([1, 3]))
+    start = chains.start(torch.empty(2, 3), Gaussian(0.0), torch.tensor([1, 3]))
     assert start.tolist() == [[1, 1, 1], [0, 0, 0]]
 
 
@@ -251,13 +258,17 @@ def test_the_best_score_is_remembered_in_a_folder_of_its_own(tmp_path):
     assert Path(first.best_model_path).is_file()
 
 
+def rows(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
 def test_rows_of_figures_stay_where_a_run_goes_on_in_its_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = experiment(tmp_path / "tiny.yaml", tmp_path / "data")
     version = ("--trainer.logger.init_args.version", 4)
     done("fit", "--config", config, *version)
     folder = tmp_path / "runs" / "lightning_logs" / "version_4"
-    before = list(csv.DictReader((folder / "metrics.csv").open()))
+    before = rows(folder)
     done(
         "fit",
         "--config",
@@ -268,7 +279,7 @@ def test_rows_of_figures_stay_where_a_run_goes_on_in_its_folder(tmp_path, monkey
         "--trainer.max_epochs",
         2,
     )
-    after = list(csv.DictReader((folder / "metrics.csv").open()))
+    after = rows(folder)
     assert len(after) > len(before) > 0
     assert [row["step"] for row in after[: len(before)]] == [row["step"] for row in before]
     assert sorted(path.name for path in folder.glob("config*.yaml")) == ["config-v1.yaml", "config.yaml"]

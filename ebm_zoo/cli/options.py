@@ -46,7 +46,8 @@ def expand(arguments: list[str]) -> tuple[list[str], Found | None]:
                 own = any(each.split("=")[0] in ("--config", "-c", "--model") for each in rest)
                 if subcommand != "fit" or not own:
                     first += _model_of(value, own)
-                argument = f"--ckpt_path={Path(value).expanduser()}"
+                if value.startswith("~"):
+                    argument = f"--ckpt_path={Path(value).expanduser()}"
             kept.append(argument)
     if trained is not None and any(argument.startswith("--ckpt_path=") for argument in kept):
         raise ZooError("--pretrained and --ckpt_path both name weights: give one of them.")

@@ -213,7 +213,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*loading a checkpoint outside the 'fit' stage.*")
     # A run that starts from a checkpoint has a folder of its own.
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
-    # Nothing in it is replaced: see ebm_zoo.callbacks.Last.
+    # Nothing in it is replaced: see ebm_zoo.cli.runs.claim, and ebm_zoo.callbacks.Last.
+    warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # Lightning 2.6 asks torch >= 2.10 for a class that is on its way out.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
