@@ -142,9 +142,15 @@ def allowed_class(path: Any) -> type:
     if module not in {f"ebm_zoo.{part}" for part in PUBLIC_PARTS} or name in JUDGES:
         raise refusal
     found = importlib.import_module(module)
-    if name not in getattr(found, "__all__", ()) or not inspect.isclass(getattr(found, name)):
-        raise ConfigError(f"{path:.100} does not exist; {module} has {', '.join(getattr(found, '__all__', ()))}.")
+    public = getattr(found, "__all__", ())
+    if name not in public or not _is_class(getattr(found, name)):
+        raise ConfigError(f"{path:.100} does not exist; {module} has {', '.join(public)}.")
     return getattr(found, name)
+
+
+def _is_class(value: Any) -> bool:
+    # In Python 3.10 a type with parameters, such as Callable[..., Tensor], passes for a class.
+    return inspect.isclass(value) and get_origin(value) is None
 
 
 def _require_types(cls: type, arguments: dict[str, Any]) -> None:
@@ -152,7 +158,7 @@ def _require_types(cls: type, arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         wanted = parameters[name].annotation
         if not _fits(value, wanted):
-            shown = wanted.__name__ if inspect.isclass(wanted) and get_origin(wanted) is None else str(wanted)
+            shown = wanted.__name__ if _is_class(wanted) else str(wanted)
             found = f"{type(value).__name__} ({_shown(value)})"
             raise ConfigError(f"{class_path(cls)}: '{name}' must be of type {shown}, not {found}.")
 
@@ -173,7 +179,7 @@ def _fits(value: Any, wanted: Any) -> bool:
         # What is no number equals not even itself; what 64 bits cannot hold, torch does not take.
         whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
         return whole or (wanted is float and isinstance(value, float) and value == value)
-    return not inspect.isclass(wanted) or isinstance(value, wanted)
+    return not _is_class(wanted) or isinstance(value, wanted)
 
 
 def _shown(value: Any) -> str:

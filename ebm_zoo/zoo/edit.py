@@ -76,7 +76,8 @@ def require_editable(entry: Entry) -> None:
 
 
 def _pinned(text: str, name: str, hub: Hub) -> str:
-    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    # In C where PyYAML was built with it, as files.plain_yaml does.
+    root: Any = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     entry: Any = _items(root)[name][1]
     fields = _items(entry)
     # In quotes: forty digits would be a number.
