@@ -33,7 +33,7 @@ def export_command(ckpt_path: str, out: str, weights: str | None) -> int:
         raise WeightsError(f"{ckpt_path} lacks configuration, weights or step: it is no whole checkpoint.") from None
     model = build(config, tensors, ckpt_path, EnergyModel)
     folder = save_pretrained(model, out)
-    _note(folder / "config.json", {"weights": kind, "global_step": step})
+    _note(folder / "config.json", {"weights": kind, "global_step": step, **_classes(checkpoint)})
     print(printable(f"{folder}: {type(model).__name__}, {kind} weights after {step} steps"))
     return 0
 
@@ -66,6 +66,12 @@ def push_command(
             failed += 1
             print(printable(f"FAILED  {each}: {error}"))
     return 1 if failed else 0
+
+
+def _classes(checkpoint: dict[str, Any]) -> dict[str, list[str]]:
+    """Names of the classes by their numbers, where the data that the model learned from had any."""
+    named = (part["classes"] for part in checkpoint.values() if isinstance(part, dict) and part.get("classes"))
+    return {"classes": list(names) for names in named}
 
 
 def _places(name: str | None, all: bool, repo: str | None, namespace: str | None) -> dict[str, str]:
