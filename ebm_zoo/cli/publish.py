@@ -70,8 +70,8 @@ def push_command(
 
 def _classes(checkpoint: dict[str, Any]) -> dict[str, list[str]]:
     """Names of the classes by their numbers, where the data that the model learned from had any."""
-    named = (part["classes"] for part in checkpoint.values() if isinstance(part, dict) and part.get("classes"))
-    return {"classes": list(names) for names in named}
+    parts = [part for part in checkpoint.values() if isinstance(part, dict) and part.get("classes")]
+    return {"classes": list(parts[0]["classes"])} if parts else {}
 
 
 def _places(name: str | None, all: bool, repo: str | None, namespace: str | None) -> dict[str, str]:
