@@ -141,9 +141,7 @@ def test_label_scores_of_a_model():
     assert {"class_density", "class_coverage"} <= found.keys()
 
 
-@pytest.mark.parametrize(
-    ("model", "data"), [(convnet, images), (coopnets, images), (translating_coopnets, pairs)], ids=str
-)
+@pytest.mark.parametrize(("model", "data"), [(convnet, images), (coopnets, images), (translating_coopnets, pairs)])
 def test_label_scores_need_classes(model, data):
     with pytest.raises(ConfigError, match="LabelScores needs a model that answers to classes: remove it"):
         figures(model(), Seen(data(8)), LabelScores(Brightest()))
@@ -170,9 +168,7 @@ def test_paired_scores_are_those_counted_by_hand():
     }
 
 
-@pytest.mark.parametrize(
-    ("model", "data"), [(convnet, images), (coopnets, images), (labelled_coopnets, classed)], ids=str
-)
+@pytest.mark.parametrize(("model", "data"), [(convnet, images), (coopnets, images), (labelled_coopnets, classed)])
 def test_paired_scores_need_translations(model, data):
     with pytest.raises(ConfigError, match="PairedScores needs a model that translates images: remove it"):
         figures(model(), Seen(data(8)), PairedScores())
