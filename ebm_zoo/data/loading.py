@@ -59,7 +59,8 @@ class Drawn(Dataset):
     def __getitems__(self, places: list[int]) -> Any:
         keys, indices = zip(*(divmod(place, len(self.dataset)) for place in places), strict=True)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(digest(keys[0], indices[0]))
+            # That of the CPU alone: torch.manual_seed would seed those of devices too, which are not forked.
+            torch.default_generator.manual_seed(digest(keys[0], indices[0]))
             return self.dataset.__getitems__(list(indices))
 
 
