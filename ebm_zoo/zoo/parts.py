@@ -88,8 +88,9 @@ class Training:
 class Metric:
     """One measured figure and what it takes to measure it again; the paper's own figure stands apart.
 
-    ``samples`` is how many test data or samples it rests on, of two sets compared the smaller. Where it was measured
-    with several ``seeds``, counted from ``seed`` on, ``value`` is their mean and ``spread`` their standard deviation.
+    ``samples`` is how many test data or samples it rests on: of two sets whose distance is taken the smaller, of a
+    ranking all that is ranked. Where it was measured with several ``seeds``, counted from ``seed`` on, ``value`` is
+    their mean and ``spread`` their standard deviation.
     """
 
     name: str
