@@ -60,6 +60,13 @@ def own_folder(base: Path) -> Path:
     return Path(os.environ[FOLDER])
 
 
+def leave_folder() -> None:
+    """Remove what `own_folder` made, if nothing was put into it, and forget it."""
+    folder = os.environ.pop(FOLDER, None)
+    if folder is not None and Path(folder).is_dir() and not any(Path(folder).iterdir()):
+        Path(folder).rmdir()
+
+
 @rank_zero_only
 def claim(trainer: Any, resumed: Path | None, named: bool = False) -> None:
     """Make the folder of a run that logs to files, or go on in the one that its checkpoint lies in.

@@ -20,12 +20,12 @@ import ebm_zoo.networks  # noqa: F401 - importing them makes their short class n
 from ebm_zoo.callbacks import Checkpoint, CheckpointFiles, DivergenceGuard, Last, OrderlyEnd, run_folder
 from ebm_zoo.cli.options import expand
 from ebm_zoo.cli.runs import (
-    FOLDER,
     KEYWORDS,
     claim,
     explained,
     free_name,
     later_rank,
+    leave_folder,
     newest_checkpoint,
     own_folder,
     require_same_range,
@@ -183,10 +183,11 @@ def run_training(arguments: Sequence[str]) -> int:
     launched = os.environ.setdefault(LAUNCHED, str(os.getpid())) != str(os.getpid())
     try:
         ZooCLI(expanded, trained)
-    except (Stopped, DivergenceError):
-        if not launched:
+    except (Stopped, DivergenceError) as error:
+        # All ranks agreed to end, and the first one says so. It would be killed if one that it launched failed before.
+        if not later_rank():
             raise
-        # All ranks agreed to end: the first one says so, and would be killed if another one failed before it.
+        return 0 if launched else 128 + error.number if isinstance(error, Stopped) else 1
     except MisconfigurationException as error:
         raise ConfigError(f"{' '.join(str(error).split())}") from error
     except Exception as error:
@@ -195,8 +196,8 @@ def run_training(arguments: Sequence[str]) -> int:
         raise clear from error
     finally:
         if not launched:
-            for name in (LAUNCHED, FOLDER):
-                os.environ.pop(name, None)
+            os.environ.pop(LAUNCHED, None)
+            leave_folder()
     return 0
 
 
