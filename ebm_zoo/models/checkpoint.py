@@ -178,7 +178,7 @@ def begin_inside(trainer: Trainer, batches: int) -> None:
 def random_state() -> dict[str, Tensor]:
     """The state of torch's streams of random numbers."""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
