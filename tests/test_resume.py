@@ -9,7 +9,7 @@ import torch
 from contract import CASES
 from lightning import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from tiny import SHAPE, ShuffledTinyData, TinyData, convnet, coopnets, images, trainer
+from tiny import SHAPE, ShuffledTinyData, TinyData, convnet, coopnets, differences, images, trainer
 from zoo_helpers import done, experiment
 
 from ebm_zoo.callbacks import Checkpoint
@@ -25,18 +25,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:You defined a `validation_step` but have no `val_dataloader`",
     "ignore:Experiment logs directory .* exists and is not empty",
 )
-
-
-def differences(first, second, where=""):
-    """Places where two nested containers of tensors and plain data are not the same to the bit."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        if first.keys() != second.keys():
-            return [f"{where}: {first.keys() ^ second.keys()}"]
-        return [place for key in first for place in differences(first[key], second[key], f"{where}.{key}")]
-    if isinstance(first, (list, tuple)) and len(first) == len(second):
-        return [p for k, pair in enumerate(zip(first, second, strict=True)) for p in differences(*pair, f"{where}.{k}")]
-    same = torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
-    return [] if same else [where]
 
 
 class Keep(Callback):

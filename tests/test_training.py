@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import SHAPE, TinyData, convnet, energy, images, trainer
+from tiny import SHAPE, TinyData, convnet, differences, energy, images, trainer
 from torch import nn
 
 import ebm_zoo.models
@@ -59,18 +59,6 @@ def each_epoch(folder):
 
 def read(path):
     return torch.load(path, weights_only=True)
-
-
-def differences(first, second, where=""):
-    """Places where two nested containers of tensors and plain data are not the same to the bit."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        if first.keys() != second.keys():
-            return [f"{where}: {first.keys() ^ second.keys()}"]
-        return [place for key in first for place in differences(first[key], second[key], f"{where}.{key}")]
-    if isinstance(first, (list, tuple)) and len(first) == len(second):
-        return [p for k, pair in enumerate(zip(first, second, strict=True)) for p in differences(*pair, f"{where}.{k}")]
-    same = torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
-    return [] if same else [where]
 
 
 # Resume (more in test_resume.py)
@@ -216,7 +204,7 @@ def test_guard_names_the_loss_of_the_parts(two_networks):
     run = trainer(max_epochs=1, limit_val_batches=0, callbacks=[DivergenceGuard(limit=1e-6)])
     with pytest.raises(DivergenceError, match=r"loss 'first' is .* at step 1"):
         run.fit(two_networks(first=Adam(), second=Adam()), datamodule=TinyData(images(8)))
-    with pytest.raises(ConfigError, match="limit > 0, not 0"):
+    with pytest.raises(ConfigError, match="limit > 0 and patience"):
         DivergenceGuard(limit=0.0)
 
 

@@ -338,3 +338,15 @@ def trainer(**settings: Any) -> Trainer:
         "log_every_n_steps": 1,
     }
     return Trainer(**{**quiet, **settings})
+
+
+def differences(first: Any, second: Any, where: str = "") -> list[str]:
+    """Places where two nested containers of tensors and plain data are not the same to the bit."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        if first.keys() != second.keys():
+            return [f"{where}: {first.keys() ^ second.keys()}"]
+        return [place for key in first for place in differences(first[key], second[key], f"{where}.{key}")]
+    if isinstance(first, (list, tuple)) and len(first) == len(second):
+        return [p for k, pair in enumerate(zip(first, second, strict=True)) for p in differences(*pair, f"{where}.{k}")]
+    same = torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+    return [] if same else [where]
