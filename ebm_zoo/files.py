@@ -92,6 +92,15 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
         return super().construct_mapping(node, deep)
 
 
+def free_name(path: Path) -> Iterator[Path]:
+    """A path, and the same with -v1, -v2 and so on behind its stem."""
+    yield path
+    number = 1
+    while True:
+        yield path.with_name(f"{path.stem}-v{number}{path.suffix}")
+        number += 1
+
+
 def plain_yaml(text: str) -> Any:
     """Read YAML that is plain data: no tags of Python's, no aliases, no deep nesting, no key twice.
 

@@ -22,7 +22,7 @@ from zoo_helpers import done, experiment, refused, started, wait_for, zoo
 from ebm_zoo.callbacks import CheckpointFiles, DivergenceGuard, Last, OrderlyEnd, run_folder
 from ebm_zoo.cli.runs import claim, newest_checkpoint, own_folder
 from ebm_zoo.errors import ConfigError, DivergenceError, Stopped, WeightsError, ZooError
-from ebm_zoo.models.checkpoint import read_checkpoint
+from ebm_zoo.models.checkpoint import WEIGHTS, read_checkpoint
 from ebm_zoo.samplers import Langevin, Persistent
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -111,6 +111,57 @@ def test_the_folder_of_another_run_is_refused(tiny, here):
     assert (here / "runs" / "lightning_logs" / "mine" / "metrics.csv").read_bytes() == rows
 
 
+def test_a_refused_run_leaves_no_folder(tiny, here):
+    for option in (("--ckpt_path", "last"), ("--data.init_args.value_range", "[0,1]")):
+        for logger in ((), ("--trainer.logger", "false"), ("--trainer.logger", "[]")):
+            zoo("fit", "--config", tiny, *option, *logger)
+            assert not list(here.glob("runs/**/version_*"))
+    zoo("validate", "--config", tiny, "--data.init_args.validation", 0)
+    assert not list(here.glob("runs/**/version_*")) and here.is_dir()
+
+
+def test_files_of_a_folder_stay_where_loggers_are_an_empty_list(tiny, here):
+    Path("pictures").mkdir()
+    Path("pictures/test.png").write_text("mine")
+    done("test", "--config", tiny, "--trainer.logger", "[]")
+    done("fit", "--config", tiny, "--trainer.logger", "[]")
+    assert Path("pictures/test.png").read_text() == "mine"
+    assert sorted(path.name for path in here.iterdir()) == ["pictures", "runs"]
+
+
+def test_a_copy_of_a_checkpoint_stays_where_a_run_goes_on_from_it(tiny, here):
+    (here / "disk").mkdir()
+    (here / "keep").symlink_to(here / "disk")
+    shared = ("fit", "--config", tiny, "--checkpoint.dirpath", here / "keep")
+    done(*shared)
+    copy = here / "keep" / "last_good.ckpt"
+    copy.write_bytes((here / "keep" / "last.ckpt").read_bytes())
+    for place in (here / "keep", here / "disk" / ".." / "keep"):
+        done(*shared, "--ckpt_path", place / "last_good.ckpt", "--trainer.max_epochs", 2)
+    assert whole(copy) == 2
+    assert sorted(path.name for path in (here / "keep").iterdir()) == [
+        *("last-v1.ckpt", "last-v2.ckpt", "last.ckpt", "last_good.ckpt")
+    ]
+
+
+def test_two_runs_that_begin_at_one_moment_in_one_folder_take_two_names(tmp_path):
+    runs = [trainer(enable_checkpointing=True, callbacks=[Last(dirpath=tmp_path / "keep")]) for _ in range(3)]
+    names = []
+    for run in runs:
+        run.checkpoint_callback.on_fit_start(run, convnet())
+        names.append(run.checkpoint_callback.filename)
+    assert names == ["last", "last-v1", "last-v2"] and len(list((tmp_path / "keep").iterdir())) == 3
+    for run in runs:
+        run.checkpoint_callback.teardown(run, convnet(), "fit")
+    assert not list((tmp_path / "keep").iterdir())
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_written_to_is_found_before_training(tiny, here):
+    (here / "file").touch()
+    result = zoo("fit", "--config", tiny, "--checkpoint.dirpath", here / "file" / "x")
+    assert result.code == 1 and "Cannot write checkpoints to" in result.err and "Traceback" not in result.err
+
+
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tiny, here):
     (here / "runs").write_text("a file")
     refused("fit", "--config", tiny, says=("Cannot make the run's folder",))
@@ -175,6 +226,10 @@ def test_no_checkpoint_is_read_from_an_address(address, tiny, here):
     refused("fit", "--config", tiny, "--config", here / "own.yaml", says=("is an address",))
 
 
+def moments(state: dict) -> dict:
+    return next(iter(state["optimizer_states"][0]["state"].values()))
+
+
 MALFORMED = {
     "no loops": lambda state: state.pop("loops"),
     "loops of a string": lambda state: state.update(loops="x"),
@@ -192,6 +247,12 @@ MALFORMED = {
     "configuration of a list": lambda state: state["ebm_zoo"].update(config=[1]),
     "no configuration": lambda state: state.pop("ebm_zoo"),
     "place of words": lambda state: state["ebm_zoo"].update(place={"epochs": "x", "batches": None}),
+    "no weights": lambda state: state.pop("state_dict"),
+    "moments of another shape": lambda state: moments(state).update(exp_avg=torch.zeros(3, 3)),
+    "moments that are not finite": lambda state: moments(state)["exp_avg"].fill_(float("inf")),
+    "no state of an optimiser": lambda state: state.update(optimizer_states=[]),
+    "a place before the beginning": lambda state: state["ebm_zoo"].update(place={"epochs": 0, "batches": -3}),
+    "an order of words": lambda state: state["ImageData"].update(order="zz"),
     "weights that are not finite": lambda state: next(iter(state["state_dict"].values())).fill_(float("nan")),
 }
 
@@ -204,6 +265,8 @@ def test_a_malformed_checkpoint_is_one_clear_error(name, tiny, here, checkpoint)
     result = zoo("fit", "--config", tiny, "--ckpt_path", here / "bad.ckpt", "--trainer.max_epochs", 2)
     assert result.code == 1 and result.err.splitlines()[-1].startswith("ebm-zoo: "), result.err
     assert "Traceback" not in result.err and not list(here.glob("runs/*/*/checkpoints/*"))
+    result = zoo("test", "--ckpt_path", here / "bad.ckpt", "--data", "ImageData", "--data.source", "digits")
+    assert "Traceback" not in result.err
 
 
 def test_keywords_that_stand_for_nothing_are_errors(tiny, here):
@@ -324,6 +387,54 @@ def test_chains_are_compared_with_the_data():
 # Ends
 
 
+class At(Callback):
+    """Sends SIGTERM to this process when a hook of this name is called."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_end", "on_fit_end"])
+def test_a_signal_after_the_last_step_is_not_forgotten(hook, tmp_path):
+    own = [EMAWeightAveraging(decay=0.5), At(hook), OrderlyEnd(), Last(dirpath=tmp_path)]
+    run = trainer(max_epochs=1, enable_checkpointing=True, limit_val_batches=0, callbacks=own)
+    with pytest.raises(Stopped) as caught:
+        run.fit(convnet(), datamodule=TinyData(images(8)))
+    assert caught.value.number == signal.SIGTERM
+    state = read_checkpoint(tmp_path / "last.ckpt")
+    assert state["global_step"] == 2 and not torch.equal(*[next(iter(state[part].values())) for part in WEIGHTS])
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_signal_ends_other_loops_after_their_batch(command):
+    hook = {"validate": "on_validation_batch_start", "test": "on_test_batch_start", "predict": "on_predict_batch_start"}
+    run = trainer(callbacks=[At(hook[command]), OrderlyEnd()], inference_mode=False)
+    with pytest.raises(Stopped, match="nothing unfinished"):
+        getattr(run, command)(convnet(), datamodule=TinyData(images(8)))
+
+
+def test_a_signal_waits_for_the_update(tmp_path):
+    own = [Told("training"), OrderlyEnd(), Last(dirpath=tmp_path)]
+    run = trainer(
+        max_epochs=9, enable_checkpointing=True, accumulate_grad_batches=2, limit_val_batches=0, callbacks=own
+    )
+    with pytest.raises(Stopped, match="step 6"):
+        run.fit(convnet(), datamodule=TinyData(images(24)))
+    assert read_checkpoint(tmp_path / "last.ckpt")["ebm_zoo"]["place"] == {"epochs": 2, "batches": 0}
+
+
+def test_without_averaging_a_run_goes_on_from_the_weights_that_learned(tmp_path, caplog):
+    kept = Keep4(tmp_path)
+    run = trainer(max_epochs=1, callbacks=[EMAWeightAveraging(decay=0.99), kept])
+    run.fit(convnet(), datamodule=TinyData(images(16)))
+    state, model = read_checkpoint(tmp_path / "4.ckpt"), convnet()
+    with caplog.at_level("INFO"):
+        trainer(max_epochs=1).fit(model, datamodule=TinyData(images(16)), ckpt_path=tmp_path / "4.ckpt")
+    assert "This run does not average" in caplog.text
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state["current_model_state"][name])
+
+
 class Told(Callback):
     """Sends a signal to this process at some place of a training."""
 
@@ -379,12 +490,14 @@ class Keep4(Callback):
 def test_a_second_interrupt_does_not_wait():
     end = OrderlyEnd()
     end.setup(trainer(), convnet(), "fit")
-    end._on_signal(signal.SIGINT, None)
-    end._on_signal(signal.SIGINT, None)  # launchers repeat a signal at once
-    end._when -= 1
-    end._on_signal(signal.SIGTERM, None)
-    with pytest.raises(Stopped, match="told twice"):
-        end._on_signal(signal.SIGINT, None)
+    for first in (signal.SIGINT, signal.SIGTERM):
+        end.setup(trainer(), convnet(), "fit")
+        end._on_signal(first, None)
+        end._on_signal(signal.SIGINT, None)  # launchers repeat a signal at once
+        end._when -= 1
+        end._on_signal(signal.SIGTERM, None)
+        with pytest.raises(Stopped, match="told twice"):
+            end._on_signal(signal.SIGINT, None)
 
 
 def test_signals_that_are_ignored_stay_so():

@@ -1,6 +1,8 @@
 """Checkpoints of a run: whole or not written at all, and never in the place of another run's."""
 
 import io
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from ebm_zoo.errors import DivergenceError, Stopped, WeightsError, ZooError
-from ebm_zoo.files import atomic
+from ebm_zoo.files import atomic, free_name
 from ebm_zoo.fitting import require_finite
 from ebm_zoo.models.checkpoint import WEIGHTS, read_checkpoint
 
@@ -67,28 +69,80 @@ class Checkpoint(ModelCheckpoint):
         if not isinstance(exception, (DivergenceError, Stopped)):
             super().on_exception(trainer, pl_module, exception)
 
+    def _should_remove_checkpoint(self, trainer: Trainer, previous: str, current: str) -> bool:
+        # Lightning compares paths as they are written; links and ".." lead to the same file by other paths.
+        resumed = trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve() == Path(previous).resolve()
+        return not resumed and super()._should_remove_checkpoint(trainer, previous, current)
+
 
 class Last(Checkpoint):
     """The newest checkpoint, last.ckpt: ModelCheckpoint's own ``save_last`` writes only when a figure improves.
 
-    Where another run has left a file of this name, last-v1.ckpt and so on.
+    Where another run has a file of this name, or is about to write one, last-v1.ckpt and so on.
     """
 
     def __init__(self, **settings: Any) -> None:
         newest = {"filename": "last", "monitor": None, "save_on_train_epoch_end": True, "save_top_k": 1}
-        super().__init__(**{**settings, **newest})
+        super().__init__(**{**settings, **newest, "save_last": None, "save_weights_only": False})
+        self._claim: Path | None = None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: which file this run may replace is said by `on_train_start`."""
+        """Nothing: which file this run may replace is found by `on_fit_start`."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace the checkpoint that the run goes on from, if it is the newest one of the same folder."""
-        super().on_train_start(trainer, pl_module)
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take a name that no other run has; that of the checkpoint that the run goes on from is its own.
+
+        Raises:
+            ZooError: if the folder cannot be written to.
+        """
         folder, resumed = Path(str(self.dirpath)), Path(trainer.ckpt_path or "")
-        if resumed.stem.startswith("last") and resumed.resolve().parent == folder.resolve():
-            self.best_model_path = str(folder / resumed.name)
-        elif self.file_exists(str(folder / "last.ckpt"), trainer):
-            rank_zero_info(f"{folder / 'last.ckpt'} is of another run: this one's has a number behind its name.")
+        self.best_model_path, name = "", None
+        if "://" in str(self.dirpath) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if re.fullmatch(r"last(-v\d+)?", resumed.stem) and resumed.resolve().parent == folder.resolve():
+            self.best_model_path, name = self.format_checkpoint_name({}, filename=resumed.stem), resumed.stem
+        elif trainer.is_global_zero:
+            name = self._taken(folder)
+        self.filename = trainer.strategy.broadcast(name)
+
+    def _taken(self, folder: Path) -> str:
+        """The first free name, which a file beside it keeps for this run until it has written its checkpoint."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in free_name(folder / "last.ckpt"):
+                claim = path.with_name(f".{path.name}.claim")
+                with suppress(FileExistsError):
+                    claim.touch(exist_ok=False)
+                    if not path.exists():
+                        self._claim = claim
+                        break
+                    claim.unlink()
+        except OSError as error:
+            raise ZooError(f"Cannot write checkpoints to {folder}: {error.strerror}. Choose another place.") from None
+        if path.stem != "last":
+            rank_zero_info(f"{folder / 'last.ckpt'} is of another run: this one writes {path.name}.")
+        return path.stem
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._leave()
+
+    def _should_remove_checkpoint(self, trainer: Trainer, previous: str, current: str) -> bool:
+        return False  # one name for the whole run: nothing is left over
+
+    def _leave(self) -> None:
+        if self._claim is not None:
+            self._claim.unlink(missing_ok=True)
+        self._claim = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """As any checkpoint; the name is free again if nothing was written."""
+        super().on_exception(trainer, pl_module, exception)
+        self._leave()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """The name is free again if nothing was written."""
+        self._leave()
 
     def keep(self, trainer: Trainer) -> Path:
         """Write the present state, and return where."""

@@ -9,7 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 
-from ebm_zoo.callbacks.checkpoints import Last
+from ebm_zoo.callbacks.checkpoints import Last, kept
 from ebm_zoo.errors import Stopped
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -21,7 +21,8 @@ AGAIN = 0.5
 class OrderlyEnd(Callback):
     """On Ctrl-C or SIGTERM write a checkpoint of the step that is reached and stop, on all ranks after the same step.
 
-    A second Ctrl-C stops at once. Signals that were ignored when training began stay so (``nohup``).
+    Other loops than training stop after the batch that runs. A second Ctrl-C stops at once. Signals that were ignored
+    when the run began stay so (``nohup``).
 
     Raises:
         Stopped: when the step that runs is done.
@@ -43,11 +44,35 @@ class OrderlyEnd(Callback):
         """Listen."""
         self._listen()
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Stop if told to, unless an update or an epoch waits for its end."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches == 0
+        if done and not trainer.is_last_batch:
+            self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if told to."""
         self._stop(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if told to: what would come after a training is not to come."""
+        # Its last checkpoint is written; by now averages may stand in the place of the weights that learn.
+        if told := self._told_to_any(trainer):
+            raise Stopped(told, f"training was done. {kept(trainer)}".rstrip("."))
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Know that averaged weights stand in the place of those that learn."""
@@ -57,16 +82,16 @@ class OrderlyEnd(Callback):
         """Know that they do no more."""
         self._averaged = False
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any, **_: Any) -> None:
         """Stop if told to; the rest of the validation is left out."""
+        self._stop(trainer)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any, **_: Any) -> None:
+        """Stop if told to."""
+        self._stop(trainer)
+
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any, **_: Any) -> None:
+        """Stop if told to."""
         self._stop(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -78,6 +103,8 @@ class OrderlyEnd(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if self._told:
+            raise Stopped(self._told, "all was done")
 
     def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -90,21 +117,26 @@ class OrderlyEnd(Callback):
 
     def _on_signal(self, number: int, _: Any) -> None:
         now = time.monotonic()
-        if number == self._told == signal.SIGINT and now - self._when > AGAIN:
+        if self._told and number == signal.SIGINT and now - self._when > AGAIN:
             raise Stopped(number, "told twice, it did not wait for the step that ran")
         if not self._told:
             self._told, self._when = number, now
 
+    def _told_to_any(self, trainer: Trainer) -> int:
+        told, self._told = self._told, 0
+        if trainer.world_size == 1:
+            return told
+        # Ranks are told at different moments; all have to end after the same step.
+        mine = torch.tensor(told, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(mine, reduce_op="max"))
+
     def _stop(self, trainer: Trainer) -> None:
-        told = self._told
-        if trainer.world_size > 1:
-            # Ranks are told at different moments; all have to end after the same step.
-            told = int(
-                trainer.strategy.reduce(torch.tensor(told, device=trainer.strategy.root_device), reduce_op="max")
-            )
+        told = self._told_to_any(trainer)
         if not told:
             return
         self._unaverage(trainer)
+        if trainer.state.fn != "fit":
+            raise Stopped(told)
         last = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Last)]
         if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step or not last:
             raise Stopped(told, "no checkpoint was written")

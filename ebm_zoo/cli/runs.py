@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +59,14 @@ def own_folder(base: Path) -> Path:
     return Path(os.environ[FOLDER])
 
 
-def leave_folder() -> None:
-    """Remove what `own_folder` made, if nothing was put into it, and forget it."""
-    folder = os.environ.pop(FOLDER, None)
-    if folder is not None and Path(folder).is_dir() and not any(Path(folder).iterdir()):
-        Path(folder).rmdir()
+def leave(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it put anything there."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 @rank_zero_only
-def claim(trainer: Any, resumed: Path | None, named: bool = False) -> None:
+def claim(trainer: Any, resumed: Path | None, named: bool = False) -> Path | None:
     """Make the folder of a run that logs to files, or go on in the one that its checkpoint lies in.
 
     Two runs that begin at the same moment get two folders.
@@ -78,23 +76,29 @@ def claim(trainer: Any, resumed: Path | None, named: bool = False) -> None:
         resumed: checkpoint that it goes on from.
         named: the configuration names the folder, which may then be there.
 
+    Returns:
+        The folder, if it was made.
+
     Raises:
         ConfigError: if the folder that the configuration names is another run's.
     """
     logger = trainer.logger
     if not isinstance(logger, CSVLogger) or trainer.fast_dev_run:
-        return
+        return None
     while not _made(folder := run_folder(trainer)):
         if named:
             break
         logger._version = None  # another run has taken it since it was looked for: look again
+    else:
+        return folder
     if not any(folder.iterdir()):
-        return
+        return None
     if resumed is None or folder.resolve() not in resumed.resolve().parents:
         raise ConfigError(
             f"{folder} is the folder of another run. Leave the logger's version out, or go on from a checkpoint in it."
         )
     _keep_rows(logger, folder / "metrics.csv")
+    return None
 
 
 def _made(folder: Path) -> bool:
@@ -138,24 +142,16 @@ def require_same_range(model: EnergyModel, data: LightningDataModule) -> None:
 def explained(error: Exception) -> ZooError | None:
     """A clear error for one that Lightning or torch raised of a file or of another process; None for all others."""
     reason = (str(error).splitlines() or [""])[0]
-    if any("checkpoint_connector" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
+    frames = traceback.extract_tb(error.__traceback__)
+    if any("checkpoint_connector" in frame.filename and re.match("_?re(store|sume)", frame.name) for frame in frames):
         return WeightsError(f"The checkpoint cannot be taken up ({type(error).__name__}: {reason:.200}).")
-    lost = isinstance(error, torch.distributed.DistError) or "gloo" in reason
+    lost = isinstance(error, torch.distributed.DistError) or re.search(r"\bgloo\b|\bNCCL\b", reason)
     if lost:
         return ZooError(
-            "Another process of this run has ended or cannot be reached. The newest checkpoint in the run's folder is "
-            "whole: go on with --ckpt_path."
+            "Another process of this run has ended or cannot be reached. A training goes on from the newest checkpoint "
+            "in its folder (--ckpt_path)."
         )
     return None
-
-
-def free_name(path: Path) -> Iterator[Path]:
-    """A path, and the same with -v1, -v2 and so on behind its stem."""
-    yield path
-    number = 1
-    while True:
-        yield path.with_name(f"{path.stem}-v{number}{path.suffix}")
-        number += 1
 
 
 def later_rank() -> bool:

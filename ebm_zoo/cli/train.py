@@ -20,19 +20,19 @@ import ebm_zoo.networks  # noqa: F401 - importing them makes their short class n
 from ebm_zoo.callbacks import Checkpoint, CheckpointFiles, DivergenceGuard, Last, OrderlyEnd, run_folder
 from ebm_zoo.cli.options import expand
 from ebm_zoo.cli.runs import (
+    FOLDER,
     KEYWORDS,
     claim,
     explained,
-    free_name,
     later_rank,
-    leave_folder,
+    leave,
     newest_checkpoint,
     own_folder,
     require_same_range,
 )
 from ebm_zoo.cli.show import print_figures
 from ebm_zoo.errors import ConfigError, DivergenceError, Stopped, ZooError
-from ebm_zoo.files import atomic
+from ebm_zoo.files import atomic, free_name
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.checkpoint import read_checkpoint
 from ebm_zoo.zoo.hub import load_weights
@@ -67,22 +67,25 @@ class ZooCLI(LightningCLI):
     """
 
     def __init__(self, arguments: list[str], trained: Found | None) -> None:
-        self.trained = trained
-        super().__init__(
-            EnergyModel,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            seed_everything_default=0,
-            trainer_defaults={
-                "inference_mode": False,
-                "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs"}},
-            },
-            args=arguments,
-        )
+        self.trained, self._made = trained, list[Path]()
+        logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs"}}
+        try:
+            super().__init__(
+                EnergyModel,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                seed_everything_default=0,
+                trainer_defaults={"inference_mode": False, "logger": logger},
+                args=arguments,
+            )
+        except BaseException:
+            for folder in self._made:
+                leave(folder)
+            raise
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add settings of the checkpoints: last.ckpt always, best.ckpt where ``checkpoint.monitor`` names a figure."""
@@ -116,9 +119,10 @@ class ZooCLI(LightningCLI):
         bar = self._get(self.config, "trainer.enable_progress_bar") is not False
         if bar and not any(issubclass(kind, ProgressBar) for kind in kinds):
             added.append(RichProgressBar())
-        if self._get(self.config, "trainer.logger") is False and not later_rank():
+        if self._get(self.config, "trainer.logger") in (False, []) and not later_rank():
             base = self._get(self.config, "trainer.default_root_dir") or "."
-            kwargs["default_root_dir"] = str(own_folder(Path(base).expanduser().absolute()))
+            self._made.append(own_folder(Path(base).expanduser().absolute()))
+            kwargs["default_root_dir"] = str(self._made[0])
         plugins = self._get(self.config_init, "trainer.plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), CheckpointFiles()]
         return super().instantiate_trainer(**kwargs)
@@ -127,8 +131,10 @@ class ZooCLI(LightningCLI):
         if self._get(self.config, "trainer.enable_checkpointing") is False:
             return []
         settings = self._get(self.config, "checkpoint").as_dict()
+        if settings["filename"] == "last":
+            raise ConfigError("checkpoint.filename: the newest checkpoint is last.ckpt already. Choose another name.")
         last = Last(**settings)
-        return [last] if settings["monitor"] is None else [Checkpoint(**settings), last]
+        return [last] if settings["monitor"] is None else [Checkpoint(**{**settings, "save_last": None}), last]
 
     def prepare(self) -> None:
         """Find the checkpoint, compare model and data, and give the run its folder, before anything is begun."""
@@ -143,7 +149,8 @@ class ZooCLI(LightningCLI):
         require_same_range(self.model, self.datamodule)
         logger = self._get(self.config, "trainer.logger")
         named = getattr(getattr(logger, "init_args", None), "version", None) is not None
-        claim(self.trainer, None if path is None else Path(path), named)
+        made = claim(self.trainer, None if path is None else Path(path), named)
+        self._made += [made] if made is not None else []
 
     before_fit = before_validate = before_test = before_predict = prepare
 
@@ -196,8 +203,8 @@ def run_training(arguments: Sequence[str]) -> int:
         raise clear from error
     finally:
         if not launched:
-            os.environ.pop(LAUNCHED, None)
-            leave_folder()
+            for name in (LAUNCHED, FOLDER):
+                os.environ.pop(name, None)
     return 0
 
 

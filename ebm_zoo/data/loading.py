@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from ebm_zoo.errors import DataError
+
 
 class Order(DistributedSampler):
     """The order of one rank's training data: a function of seed and epoch, whoever asks and whenever.
@@ -154,8 +156,15 @@ class ShuffledData(LightningDataModule):
         return {} if self._seed is None else {"order": self._seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the order of a run."""
-        self._seed = state_dict.get("order")
+        """Take up the order of a run.
+
+        Raises:
+            DataError: if its seed is no number.
+        """
+        seed = state_dict.get("order")
+        if seed is not None and type(seed) is not int:
+            raise DataError(f"The order of the data in the checkpoint is {seed!r:.60} and no number: it was altered.")
+        self._seed = seed
 
 
 __all__ = ["ShuffledData", "TrainingLoader", "fixed_loader"]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
@@ -48,8 +49,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise WeightsError(f"{path} was not written by a model of this zoo.")
     if not isinstance(checkpoint["ebm_zoo"].get("config"), dict):
         raise WeightsError(f"{path} does not say which model it holds: it was altered.")
-    for part in WEIGHTS:
-        weights = checkpoint.get(part, {})
+    for part in WEIGHTS if WEIGHTS[1] in checkpoint else WEIGHTS[:1]:
+        weights = checkpoint.get(part)
         if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
             raise WeightsError(f"{path} holds no weights by name in '{part}': it was altered.")
         require_finite(weights, str(path))
@@ -91,11 +92,15 @@ def take_up(model: "EnergyModel", checkpoint: dict[str, Any]) -> None:
             f"The checkpoint was written by another model: '{different[0]}' is {shapes[1].get(different[0])} in "
             f"it and {shapes[0].get(different[0])} here. Give the configuration it was trained with, or none."
         )
+    if model.trainer.state.fn == "fit" and WEIGHTS[1] in checkpoint and not _averages(model.trainer):
+        rank_zero_info("This run does not average: it goes on from the weights that learned, not from their averages.")
+        checkpoint[WEIGHTS[0]] = checkpoint[WEIGHTS[1]]
     # Lightning's own way of taking them up differs with the place and with max_steps; see `_count`.
     loops = checkpoint.pop("loops", None)
     if model.trainer.state.fn != "fit":
         return
     try:
+        _require_optimiser(model, checkpoint["optimizer_states"])
         _take_up_rank(model, checkpoint["ebm_zoo"].get("ranks", []))
         model.begin_after = _count(model.trainer, checkpoint, loops)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
@@ -103,6 +108,25 @@ def take_up(model: "EnergyModel", checkpoint: dict[str, Any]) -> None:
             f"The checkpoint cannot be taken up ({type(error).__name__}: {error}): it was altered. Its weights can "
             "still be exported."
         ) from None
+
+
+def _averages(trainer: Any) -> bool:
+    return any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+
+
+def _require_optimiser(model: "EnergyModel", states: Any) -> None:
+    """Refuse states of an optimiser that are not those of the model's parameters."""
+    (state,) = states
+    networks = model.networks().values()
+    wanted = [[p for p in network.parameters() if p.requires_grad] for network in networks]
+    for group, parameters in zip(state["param_groups"], wanted, strict=True):
+        for index, parameter in zip(group["params"], parameters, strict=True):
+            for name, value in state["state"].get(index, {}).items():
+                if value.dim() and value.shape != parameter.shape:
+                    raise ValueError(
+                        f"'{name}' of a parameter of shape {tuple(parameter.shape)} is {tuple(value.shape)}"
+                    )
+                require_finite({name: value}, "the checkpoint's optimiser")
 
 
 def _take_up_rank(model: "EnergyModel", ranks: list[Any]) -> None:
@@ -113,6 +137,8 @@ def _take_up_rank(model: "EnergyModel", ranks: list[Any]) -> None:
         )
         return
     mine = ranks[model.trainer.global_rank]
+    for state in mine["chains"].values():
+        require_finite(state, "the checkpoint's chains")
     for name, chain in model.chains_by_name().items():
         if name in mine["chains"] and (note := chain.restore(mine["chains"][name])):
             rank_zero_info(f"'{name}': {note}.")
@@ -134,6 +160,8 @@ def _count(trainer: Trainer, checkpoint: dict[str, Any], loops: Any) -> int:
         over, inside = done["is_last_batch"], done["current"]["processed"]
         epochs = max(state["epoch_progress"]["current"]["ready"] - 1, 0)
         place = {"epochs": epochs + over, "batches": 0 if over else inside}
+    if min(place["epochs"], place["batches"]) < 0:
+        raise ValueError(f"its place in the data is {place}")
     batches, accumulated = place["batches"], place["batches"] % trainer.accumulate_grad_batches
     if accumulated:
         rank_zero_info(f"The checkpoint was written between updates: gradients of {accumulated} batches are lost.")
@@ -168,7 +196,12 @@ def optimise_as_told(model: "EnergyModel") -> None:
 
 
 def begin_inside(trainer: Trainer, batches: int) -> None:
-    """Let the epoch that begins now begin after some of its batches."""
+    """Let the epoch that begins now begin after some of its batches, if it has as many."""
+    if batches >= trainer.num_training_batches:
+        rank_zero_info(
+            f"The checkpoint is of batch {batches}, an epoch has {trainer.num_training_batches}: it begins anew."
+        )
+        return
     trainer.fit_loop.epoch_loop.restarting = True
     for loader in CombinedLoader(trainer.train_dataloader).flattened:
         if hasattr(loader, "begin_after"):  # of other loaders Lightning says that they begin anew
