@@ -287,7 +287,7 @@ def test_guard_says_which_loss_when_and_what_to_do(value, limit, says):
         run.fit(exploding(1.0, value), datamodule=TinyData(images(16)))
     message = str(error.value)
     assert message.startswith("Training diverged: loss '") and says in message
-    assert "The last checkpoint is kept. Lower the learning rate or the step size" in message
+    assert "No checkpoint had been written. Lower the learning rate or the step size" in message
     assert run.global_step == 2, "the run stops at once"
 
 

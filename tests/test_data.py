@@ -3,6 +3,7 @@
 import pickle
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
@@ -17,9 +18,10 @@ from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.data import _update_dataloader
 from PIL import Image
 from sklearn.datasets import load_digits
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
 from ebm_zoo.data import ImageData, TextureData, sources, tensors
+from ebm_zoo.data.loading import TrainingLoader
 from ebm_zoo.errors import ConfigError, DataError
 
 SIZES = {"train": 7, "test": 5}
@@ -416,8 +418,8 @@ def test_missing_outliers_are_named_before_training(root):
 def test_loaders_are_ordinary():
     data = ready(ImageData("digits", validation=10))
     train, test = data.train_dataloader(), data.test_dataloader()
-    assert type(train) is type(test) is DataLoader
-    assert isinstance(train.sampler, RandomSampler)
+    assert type(train) is TrainingLoader and type(test) is DataLoader
+    assert isinstance(train.sampler, DistributedSampler), "Lightning would put one of its own in its place"
     assert [len(batch) for batch in train] == [64] * (1490 // 64)
     assert isinstance(test.sampler, SequentialSampler)
     assert sum(map(len, test)) == 297
@@ -430,7 +432,6 @@ def test_lightning_can_replace_the_sampler(data):
     ready(data)
     with _replace_dunder_methods(DataLoader, "dataset"):  # as the Trainer does around the hooks
         loaders = {
-            RunningStage.TRAINING: data.train_dataloader(),
             RunningStage.TESTING: data.test_dataloader(),
             RunningStage.PREDICTING: data.predict_dataloader(),
         }
@@ -442,11 +443,12 @@ def test_lightning_can_replace_the_sampler(data):
 
 
 def test_only_batch_is_kept_on_every_rank():
-    dataset = ready(ImageData("digits"), "fit").train_dataloader().dataset
-    assert len(tensors.training_loader(dataset, 1500)) == 1
-    assert len(tensors.training_loader(dataset, 2000)) == 1
-    shared = tensors.training_loader(dataset, 1000, ranks=2)
-    assert len(_update_dataloader(shared, DistributedSampler(dataset, num_replicas=2, rank=0))) == 1
+    data = ready(ImageData("digits"), "fit")
+    dataset = data.train_dataloader().dataset
+    assert len(data.shuffled(dataset, 1500)) == len(data.shuffled(dataset, 2000)) == 1
+    data.trainer = SimpleNamespace(world_size=2, global_rank=1, strategy=SimpleNamespace(broadcast=lambda seed: seed))
+    (batch,) = data.shuffled(dataset, 1000)
+    assert len(batch) == 750
 
 
 def test_read_by_worker_processes():
@@ -542,13 +544,11 @@ def test_random_crops_are_windows_from_everywhere(tmp_path):
 
 
 def test_crops_repeat_with_the_seed_but_differ_between_ranks_and_epochs():
-    dataset = ready(TextureData(), "fit").train_dataloader().dataset
-    torch.manual_seed(1)
-    first, next_epoch = dataset.__getitems__([0, 2]), dataset.__getitems__([0, 2])
-    torch.manual_seed(1)
-    again = dataset.__getitems__([0, 2])
-    torch.manual_seed(1)
-    other_rank = dataset.__getitems__([1, 3])
+    loader = ready(TextureData(), "fit").train_dataloader()
+    dataset, count = loader.dataset, len(loader.dataset)
+    first, next_epoch = dataset.__getitems__([0, 2]), dataset.__getitems__([count, count + 2])
+    torch.rand(5)
+    again, other_rank = dataset.__getitems__([0, 2]), dataset.__getitems__([1, 3])
     assert torch.equal(first, again)
     assert not torch.equal(first, next_epoch)
     assert not torch.equal(first, other_rank)

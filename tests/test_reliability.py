@@ -394,7 +394,7 @@ class At(Callback):
         setattr(self, hook, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
 
 
-@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_end", "on_fit_end"])
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_end"])
 def test_a_signal_after_the_last_step_is_not_forgotten(hook, tmp_path):
     own = [EMAWeightAveraging(decay=0.5), At(hook), OrderlyEnd(), Last(dirpath=tmp_path)]
     run = trainer(max_epochs=1, enable_checkpointing=True, limit_val_batches=0, callbacks=own)
@@ -414,15 +414,14 @@ def test_a_signal_ends_other_loops_after_their_batch(command):
 
 
 def test_a_signal_waits_for_the_update(tmp_path):
-    own = [Told("training"), OrderlyEnd(), Last(dirpath=tmp_path)]
-    run = trainer(
-        max_epochs=9, enable_checkpointing=True, accumulate_grad_batches=2, limit_val_batches=0, callbacks=own
-    )
+    twice = {"accumulate_grad_batches": 2, "limit_val_batches": 0, "enable_checkpointing": True}
+    run = trainer(max_epochs=9, callbacks=[Told("training"), OrderlyEnd(), Last(dirpath=tmp_path)], **twice)
     with pytest.raises(Stopped, match="step 6"):
         run.fit(convnet(), datamodule=TinyData(images(24)))
     assert read_checkpoint(tmp_path / "last.ckpt")["ebm_zoo"]["place"] == {"epochs": 2, "batches": 0}
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_without_averaging_a_run_goes_on_from_the_weights_that_learned(tmp_path, caplog):
     kept = Keep4(tmp_path)
     run = trainer(max_epochs=1, callbacks=[EMAWeightAveraging(decay=0.99), kept])

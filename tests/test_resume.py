@@ -165,8 +165,8 @@ def test_order_does_not_depend_on_workers_and_leaves_the_stream_alone():
         torch.manual_seed(3)
         data = ImageData("digits", batch_size=500, flip=0.5, workers=workers)
         data.setup("fit")
-        before = torch.get_rng_state()
-        seen = list(data.train_dataloader())
+        loader, before = data.train_dataloader(), torch.get_rng_state()
+        seen = list(loader)
         assert torch.equal(before, torch.get_rng_state())
         return seen
 

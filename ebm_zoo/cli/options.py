@@ -29,6 +29,8 @@ def expand(arguments: list[str]) -> tuple[list[str], Found | None]:
     """
     subcommand, rest = arguments[0], arguments[1:]
     rest = _joined(rest)
+    if {"--pretrained", "--ckpt_path"} <= {argument.partition("=")[0] for argument in rest}:
+        raise ZooError("--pretrained and --ckpt_path both name weights: give one of them.")
     trained, first, kept = None, [], []
     for argument in rest:
         option, _, value = argument.partition("=")
@@ -49,8 +51,6 @@ def expand(arguments: list[str]) -> tuple[list[str], Found | None]:
                 if value.startswith("~"):
                     argument = f"--ckpt_path={Path(value).expanduser()}"
             kept.append(argument)
-    if trained is not None and any(argument.startswith("--ckpt_path=") for argument in kept):
-        raise ZooError("--pretrained and --ckpt_path both name weights: give one of them.")
     # A file's settings come before single options, whatever the order they were given in.
     return [subcommand, *first, *kept], trained
 

@@ -58,6 +58,9 @@ class Drawn(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getitem__(self, place: int) -> Any:
+        return self.dataset[place % len(self.dataset)]
+
     def __getitems__(self, places: list[int]) -> Any:
         keys, indices = zip(*(divmod(place, len(self.dataset)) for place in places), strict=True)
         with torch.random.fork_rng(devices=[]):
@@ -142,12 +145,16 @@ class ShuffledData(LightningDataModule):
             workers: processes that read.
             stream: tells the orders of several sets of one run apart.
         """
-        ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        if self._seed is None:
-            own = torch.initial_seed()
-            # Each rank has a stream of its own, of which the first one's is the run's.
-            self._seed = own if self.trainer is None else self.trainer.strategy.broadcast(own)
-        order = Order(dataset, digest(self._seed, stream), ranks=ranks, rank=rank)
+        ranks, rank, seed = 1, 0, self._seed
+        if self.trainer is None:
+            # Used by hand: each loader has an order of its own, as any loader has.
+            seed = int(torch.randint(2**31, ()))
+        else:
+            ranks, rank = self.trainer.world_size, self.trainer.global_rank
+            if seed is None:
+                # Each rank has a stream of its own, of which the first one's is the run's.
+                seed = self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
+        order = Order(dataset, digest(seed, stream), ranks=ranks, rank=rank)
         whole = len(dataset) > batch_size * ranks
         return TrainingLoader(Drawn(dataset), order, batch_size, drop_last=whole, workers=workers)
 

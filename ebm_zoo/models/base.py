@@ -14,8 +14,8 @@ from ebm_zoo.config import to_config
 from ebm_zoo.errors import ConfigError, WeightsError
 from ebm_zoo.fitting import build
 from ebm_zoo.models.checkpoint import (
-    begin_inside,
     describe,
+    go_on,
     optimise_as_told,
     random_state,
     read_checkpoint,
@@ -149,18 +149,16 @@ class EnergyModel(LightningModule):
             optimise_as_told(self)
 
     def on_train_epoch_start(self) -> None:
-        """Go on with the stream of the last update: neither validation nor pictures move it."""
-        # A resumed run has made its iterator over the data already, where the uninterrupted one makes it next.
-        if self.stream is not None and not self.trainer.fit_loop.is_resuming:
-            set_random_state(self.stream)
-        if self.begin_after:
-            begin_inside(self.trainer, self.begin_after)
-        self.begin_after = 0
+        """Go on with the stream of the last update, and inside an epoch where a checkpoint was written there."""
+        go_on(self)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """As at the start of an epoch: what fetching a batch may have drawn is not of the chains."""
-        if self.stream is not None:
-            set_random_state(self.stream)
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Go on with the stream of this update: what callbacks drew is not of the chains."""
+        set_random_state(self.stream)
+
+    def on_validation_end(self) -> None:
+        """Go on with the stream of the last update: neither validation nor pictures move it."""
+        set_random_state(self.stream)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, the place in the data, and every rank's chains and random streams."""

@@ -195,16 +195,19 @@ def optimise_as_told(model: "EnergyModel") -> None:
     schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
 
 
-def begin_inside(trainer: Trainer, batches: int) -> None:
-    """Let the epoch that begins now begin after some of its batches, if it has as many."""
-    if batches >= trainer.num_training_batches:
-        rank_zero_info(
-            f"The checkpoint is of batch {batches}, an epoch has {trainer.num_training_batches}: it begins anew."
-        )
-        return
-    trainer.fit_loop.epoch_loop.restarting = True
-    for loader in CombinedLoader(trainer.train_dataloader).flattened:
-        if hasattr(loader, "begin_after"):  # of other loaders Lightning says that they begin anew
+def go_on(model: "EnergyModel") -> None:
+    """Begin an epoch with the stream of the last update, and after the batches that a checkpoint counts."""
+    trainer, batches, model.begin_after = model.trainer, model.begin_after, 0
+    loaders = CombinedLoader(trainer.train_dataloader).flattened
+    ours = all(hasattr(loader, "begin_after") for loader in loaders)
+    # Of other data a resumed run has made its iterator already, which drew what the uninterrupted one draws next.
+    if ours or not trainer.fit_loop.is_resuming:
+        set_random_state(model.stream)
+    if batches and batches >= trainer.num_training_batches:
+        rank_zero_info(f"{batches} batches were done, an epoch has {trainer.num_training_batches} now: it begins anew.")
+    elif batches:
+        trainer.fit_loop.epoch_loop.restarting = True
+        for loader in loaders if ours else ():  # of other loaders Lightning says that they begin anew
             loader.begin_after(batches)
 
 
@@ -216,8 +219,9 @@ def random_state() -> dict[str, Tensor]:
     return state
 
 
-def set_random_state(state: dict[str, Tensor]) -> None:
-    """Take up what `random_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
+def set_random_state(state: dict[str, Tensor] | None) -> None:
+    """Take up what `random_state` returned, if anything."""
+    if state is not None:
+        torch.set_rng_state(state["cpu"])
+    if state is not None and "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
