@@ -352,7 +352,7 @@ def test_pictures_are_turned_as_a_viewer_shows_them(tag, suffix, wide, tmp_path)
     lossless = {"lossless": True} if suffix == ".webp" else {}
     Image.fromarray(pixels).save(tmp_path / f"a{suffix}", exif=exif, **lossless)
     # The tag names where the first row and the first column are shown; the white corner is where they meet.
-    first_row, first_column = "TL TR BR BL LT RT RB LB".split()[tag - 1]
+    first_row, first_column = ("TL", "TR", "BR", "BL", "LT", "RT", "RB", "LB")[tag - 1]
     wanted = np.zeros((32, 16) if first_row in "LR" else (16, 32))
     rows, columns = (slice(-8, None) if side in first_row + first_column else slice(8) for side in "BR")
     wanted[rows, columns] = 255

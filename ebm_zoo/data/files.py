@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
 
 from ebm_zoo.errors import DataError
+from ebm_zoo.files import user_path as user_path
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -31,11 +32,6 @@ TURNS = {
 SIDEWAYS = frozenset(TURNS[tag] for tag in (5, 6, 7, 8))
 
 TEST_EVERY = 10
-
-
-def user_path(text: str) -> Path:
-    """Path with ``~`` and environment variables replaced."""
-    return Path(os.path.expandvars(text)).expanduser()
 
 
 def image_files(folder: Path, *, skip: str | None = None) -> list[Path]:
@@ -153,6 +149,37 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged tags, which viewers pass over
         return None
+
+
+def opaque(path: Path) -> Bool[Tensor, "1 h w"] | None:
+    """Where an image file is opaque, turned as `decode` does; None if it is of a kind that always is.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    with _opened(path) as image:
+        upright = _upright(image)
+        if upright.mode.startswith("I;16") or not upright.has_transparency_data:
+            return None
+        return torch.from_numpy(np.array(upright.convert("RGBA"))[None, ..., 3] > 127)
+
+
+def drawn_mask(path: Path) -> Bool[Tensor, "1 h w"]:
+    """Read a mask as it was drawn: what is opaque where that varies; else 1 where all is 0 or 1; else what is bright.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    inked = opaque(path)
+    if inked is not None and inked.any() and not inked.all():
+        return inked
+    with _opened(path) as image:
+        channels, upright = _channels(image, path), _upright(image)
+        deep = upright.mode.startswith("I;16")
+        values = np.array(upright if deep else upright.convert("L" if channels == 1 else "RGB"))
+    values = values.reshape(1, *values.shape[:2], channels)
+    threshold = 0 if values.max() <= 1 else 2**15 - 1 if deep else 127
+    return torch.from_numpy(values.mean(-1) > threshold)
 
 
 def _channels(image: Image.Image, path: Path) -> int:
