@@ -10,6 +10,9 @@ from tiny import TOKENS, coopnets, sentence_ebm
 from zoo_helpers import done, refused
 
 from ebm_zoo import save_pretrained
+from ebm_zoo.cli.sentences import read_sentences
+from ebm_zoo.data import SmilesData, TextData
+from ebm_zoo.models import LatentEBM
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,28 @@ def test_numbers_go_to_tables(model):
     np.testing.assert_allclose([float(row[1]) for row in rows], wanted.numpy(), rtol=1e-5)
     done("apply", "model", "infer", "--input", "x.txt", "--out", "z.npy")
     assert np.load("z.npy").shape == (4, 4)
+
+
+def test_sentences_are_read_as_the_data_modules_read_them():
+    Path("a.txt").write_bytes(b"\xef\xbb\xbfabc\r\n\x0c\r\na\x0cb\r\nc")
+    Path("a.smi").write_bytes(b"\xef\xbb\xbfabc first\x0cone\n\n  ab\tsecond\nc")
+    Path("a.SMILES").write_text("abc\n")
+    Path("a.csv").write_bytes(b'\xef\xbb\xbfSMILES,name\r\nabc,"one, two"\r\nab,b\r\n')
+    wanted = {"a.txt": ["abc", "a\x0cb", "c"], "a.smi": ["abc", "ab", "c"], "a.csv": ["abc", "ab"], "a.SMILES": ["abc"]}
+    for name, sentences in wanted.items():
+        assert read_sentences(name) == sentences
+        data = (TextData if name == "a.txt" else SmilesData)(TOKENS, name, test=name)
+        assert data.sentences("test") == sentences
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_drawn(monkeypatch):
+    for task in ("sample", "reconstruct", "energy"):
+        monkeypatch.setattr(LatentEBM, task, lambda *_, **__: pytest.fail("computed before it was refused"))
+    Path("folder.txt").mkdir()
+    Path("folder.csv").mkdir()
+    refused("sample", "model", "--out", "folder.txt", says=("folder.txt is a folder",))
+    for task, out in (("reconstruct", "folder.txt"), ("energy", "folder.csv")):
+        refused("apply", "model", task, "--input", "x.txt", "--out", out, says=(f"{out} is a folder",))
 
 
 def test_what_does_not_fit_is_refused():
