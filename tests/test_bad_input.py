@@ -29,6 +29,7 @@ from zoo_helpers import (
 
 from ebm_zoo.models import GenerativeConvNet
 from ebm_zoo.samplers import FittedGaussian
+from ebm_zoo.zoo.client import HubUnreachable
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +74,30 @@ COMMANDS = {
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_unknown_name_suggests_the_nearest(small_zoo, arguments):
     refused(*arguments, says=("'generative_convnet/tini'", f"Did you mean {NAME}?"))
+
+
+MISSING_FOLDERS = ["./models/x", "/abs/x", "models/x/y/z", "../x", "~/x", "models/x/", "./models/x@main"]
+
+
+@pytest.mark.parametrize("name", MISSING_FOLDERS)
+def test_a_missing_folder_is_said_to_be_missing(small_zoo, monkeypatch, name):
+    monkeypatch.setattr("ebm_zoo.zoo.resolve.announced", lambda *_: pytest.fail("asked of the Hub"))
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    for command in (("info", name), ("sample", name, "--out", "a.png"), ("push", name, "--repo", "user/x")):
+        refused(*command, says=(f"There is no folder {name}",))
+
+
+def test_a_file_is_no_folder(small_zoo):
+    for command in (("info", "model/config.json"), ("push", "./model/config.json", "--repo", "user/x")):
+        refused(*command, says=("model/config.json is a file: name the folder",))
+
+
+def test_a_folder_that_might_be_a_repository_is_not_there_either(monkeypatch):
+    def unreachable(*_):
+        raise HubUnreachable("user/x: not to be had.")
+
+    monkeypatch.setattr("ebm_zoo.zoo.resolve.announced", unreachable)
+    refused("info", "user/x", says=("user/x: not to be had. There is no folder user/x either.",))
 
 
 def test_unknown_name_like_no_other_points_to_the_list(small_zoo):

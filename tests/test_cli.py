@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from ebm_zoo.data import ImageData
 from ebm_zoo.models import Classifier, GenerativeConvNet
 from ebm_zoo.networks import ConvEnergy
 from ebm_zoo.zoo import catalog
+from ebm_zoo.zoo.catalog import VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -332,6 +334,23 @@ def test_endings_in_capitals_are_the_same_kinds(model):
         done("apply", NAME, "energy", "--input", name, "--out", "E.CSV")
         assert Path("E.CSV").read_text().startswith("image,energy\n")
     assert {path.name for path in Path.cwd().iterdir()} == {"A.NPY", "A.NPZ", "A.PNG", "E.CSV"}
+
+
+def test_paths_begin_at_home(model, trained, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd() / "home"))
+    monkeypatch.setenv(VARIABLE, "")  # which --catalog sets
+    shutil.copytree(trained.parent, "home/run")
+    image_folder(Path("home/images"), 2)
+    np.save("home/mask.npy", np.eye(8))
+    done("export", "--ckpt_path", "~/run/last.ckpt", "--out", "~/model")
+    done("sample", "~/model", "--n", 2, "--out", "~/new/x.npy")
+    done("apply", "~/model", "inpaint", "--input", "~/images", "--mask", "~/mask.npy", "--out", "~/y.npz")
+    done("apply", "~/model", "energy", "--input", "~/new/x.npy", "--out", "$HOME/e.csv")
+    done("register", "~/model", "--name", "mine/first", "--catalog", "~/own/my.yaml")
+    done("push", "~/model", "--repo", "user/x", "--dry-run")
+    done("info", "mine/first", "--catalog", "~/own/my.yaml")
+    assert [path.name for path in Path.cwd().iterdir()] == ["home"]
+    assert {"model", "new", "y.npz", "e.csv", "own"} <= {path.name for path in Path("home").iterdir()}
 
 
 def test_links_are_followed(model):
