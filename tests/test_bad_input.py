@@ -27,8 +27,11 @@ from zoo_helpers import (
     zoo,
 )
 
+from ebm_zoo.cli.clips import read_clips
+from ebm_zoo.errors import DataError
 from ebm_zoo.models import GenerativeConvNet
 from ebm_zoo.samplers import FittedGaussian
+from ebm_zoo.space import Space
 from ebm_zoo.zoo.client import HubUnreachable
 
 
@@ -254,6 +257,19 @@ def test_arrays_that_do_not_fit(x, says):
     if x.dtype != object:
         np.savez("x.npz", x)
         refused(*apply("energy", given="x.npz", out="a.csv"), says=("x.npz", says))
+
+
+def test_clips_of_whole_numbers_are_refused_and_archives_read():
+    space = Space((2, 1, 8, 8))
+    np.savez("clip.npz", samples=array(shape=(3, 2, 1, 8, 8)))
+    clips, names = read_clips("clip.npz", space, 8)
+    assert clips.shape == (3, 2, 1, 8, 8) and names == [f"clip.npz[{k}]" for k in range(3)]
+    for kind in (bool, np.uint8, np.int64):
+        np.save("clip.npy", np.ones((2, 1, 8, 8), kind))
+        with pytest.raises(
+            DataError, match=rf"clip\.npy holds whole numbers \({np.dtype(kind)}\).*in \[-1, 1\]: rescale"
+        ):
+            read_clips("clip.npy", space, 8)
 
 
 def test_archives_of_several_arrays_or_none():

@@ -1,6 +1,8 @@
 """Models of sentences on the command line."""
 
 import csv
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ from tiny import TOKENS, coopnets, sentence_ebm
 from zoo_helpers import done, refused
 
 from ebm_zoo import save_pretrained
+from ebm_zoo.cli import main
 from ebm_zoo.cli.sentences import read_sentences
 from ebm_zoo.data import SmilesData, TextData
 from ebm_zoo.models import LatentEBM
+from ebm_zoo.space import TokenSpace
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +57,16 @@ def test_beginnings_are_continued():
     assert [line[: len(begun)] for line, begun in zip(finished, ("abc", "ab", "c", "ca"), strict=True)] == [
         *("abc", "ab", "c", "ca"),
     ]  # fmt: skip
+
+
+def test_what_a_terminal_cannot_show_is_shown_escaped(monkeypatch):
+    shown = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+        patch.setattr(LatentEBM, "sample", lambda *_, **__: torch.zeros(1, 6, dtype=torch.long))
+        patch.setattr(TokenSpace, "text", lambda *_: ["caf\u00e9"])
+        assert main(["sample", "model", "--n", "1"]) == 0
+        assert shown.getvalue() == b"caf\\xe9\n"
 
 
 def test_numbers_go_to_tables(model):
