@@ -29,6 +29,22 @@ def resource(name: str) -> Path:
     return inside if inside.exists() else PACKAGE.parent / name
 
 
+def user_path(text: str | Path) -> Path:
+    """Path with ``~`` and environment variables replaced.
+
+    Raises:
+        ZooError: if it begins with the home of nobody.
+    """
+    path = Path(os.path.expandvars(text))
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        # A file may be named ~x; a folder of that name is nothing that anybody means.
+        if path.parent.is_dir():
+            return path
+        raise ZooError(f"{text}: no user has the home {path.parts[0]}. Write the path out.") from None
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``, renamed onto it if the block succeeds and removed if not.

@@ -1,6 +1,7 @@
 """What a user can get wrong: one clear line, an exit status, nothing half-written."""
 
 import hashlib
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -26,8 +27,12 @@ from zoo_helpers import (
     zoo,
 )
 
+from ebm_zoo.cli.clips import read_clips
+from ebm_zoo.errors import DataError
 from ebm_zoo.models import GenerativeConvNet
 from ebm_zoo.samplers import FittedGaussian
+from ebm_zoo.space import Space
+from ebm_zoo.zoo.client import HubUnreachable
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +77,30 @@ COMMANDS = {
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_unknown_name_suggests_the_nearest(small_zoo, arguments):
     refused(*arguments, says=("'generative_convnet/tini'", f"Did you mean {NAME}?"))
+
+
+MISSING_FOLDERS = ["./models/x", "/abs/x", "models/x/y/z", "../x", "~/x", "models/x/", "./models/x@main"]
+
+
+@pytest.mark.parametrize("name", MISSING_FOLDERS)
+def test_a_missing_folder_is_said_to_be_missing(small_zoo, monkeypatch, name):
+    monkeypatch.setattr("ebm_zoo.zoo.resolve.announced", lambda *_: pytest.fail("asked of the Hub"))
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    for command in (("info", name), ("sample", name, "--out", "a.png"), ("push", name, "--repo", "user/x")):
+        refused(*command, says=(f"There is no folder {name}",))
+
+
+def test_a_file_is_no_folder(small_zoo):
+    for command in (("info", "model/config.json"), ("push", "./model/config.json", "--repo", "user/x")):
+        refused(*command, says=("model/config.json is a file: name the folder",))
+
+
+def test_a_folder_that_might_be_a_repository_is_not_there_either(monkeypatch):
+    def unreachable(*_):
+        raise HubUnreachable("user/x: not to be had.")
+
+    monkeypatch.setattr("ebm_zoo.zoo.resolve.announced", unreachable)
+    refused("info", "user/x", says=("user/x: not to be had. There is no folder user/x either.",))
 
 
 def test_unknown_name_like_no_other_points_to_the_list(small_zoo):
@@ -140,7 +169,7 @@ def test_size_of_a_model_whose_noise_has_one_size():
 # Files to write
 
 
-@pytest.mark.parametrize("out", ["a.txt", "a", "a.PNG", "model", "a.csv"])
+@pytest.mark.parametrize("out", ["a.txt", "a", "model", "a.csv"])
 def test_unknown_extension(out):
     refused("sample", "model", "--out", out, says=(f"Cannot write {out}", ".png, .npy, .npz"))
 
@@ -162,6 +191,25 @@ def test_unwritable_output(out):
     Path("folder.png").mkdir()
     refused("sample", "model", "--out", out, says=(f"Cannot write {out}", PLACES[out], "Choose another place"))
     refused(*apply("reconstruct", "--iterations", 1, out=out), says=(f"Cannot write {out}", PLACES[out]))
+
+
+def test_an_output_that_may_not_be_written_to_stays(monkeypatch):
+    Path("a.png").write_bytes(b"mine")
+    Path("a.png").chmod(0o444)
+    # The superuser may write to all files.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).stat().st_mode & 0o200 and mode == os.W_OK)
+    for task in ("sample", "reconstruct"):
+        monkeypatch.setattr(GenerativeConvNet, task, lambda *_, **__: pytest.fail("computed before it was refused"))
+    for command in (("sample", "model", "--out", "a.png"), apply("reconstruct")):
+        refused(*command, says=("Cannot write a.png", "may not be written to"))
+
+
+def test_homes_of_nobody_make_no_folder():
+    for command in (
+        ("sample", "model", "--out", "~nobody_of_this_name/a.png"),
+        apply("energy", out="~nobody_of_this_name/a.csv"),
+    ):
+        refused(*command, says=("no user has the home ~nobody_of_this_name",))
 
 
 def test_an_output_that_exists_stays_when_the_command_fails():
@@ -189,7 +237,11 @@ ARRAYS = {
     "flat": (array(shape=(2, 64)), "not (1, 2, 64)"),
     "number": (np.float32(1), "takes data of shape (B, 1, 8, 8)"),
     "range": (array(7.0), "values in [-1, 1]; these reach from"),
-    "bytes": (np.full((2, 1, 8, 8), 200, np.uint8), "rescale"),
+    "bytes": (np.full((2, 1, 8, 8), 200, np.uint8), "holds whole numbers (uint8)"),
+    "bytes of 0 and 1": (np.eye(8, dtype=np.uint8)[None, None], "holds whole numbers (uint8)"),
+    "truth values": (np.eye(8, dtype=bool)[None, None], "holds whole numbers (bool)"),
+    "integers": (np.eye(8, dtype=np.int64)[None, None], "this model takes real ones in [-1, 1]: rescale"),
+    "integers in range": (-np.eye(8, dtype=">i2")[None, None], "holds whole numbers (int16)"),
     "no image": (array(shape=(0, 1, 8, 8)), "is empty"),
     "words": (np.array(["a", "b"]), "no array of real numbers"),
     "complex": (array().astype(complex), "no array of real numbers"),
@@ -202,6 +254,32 @@ def test_arrays_that_do_not_fit(x, says):
     np.save("x.npy", x, allow_pickle=True)
     refused(*apply("energy", given="x.npy", out="a.csv"), says=("x.npy", says))
     refused(*apply("reconstruct", given="x.npy", out="a.png"), says=("x.npy", says))
+    if x.dtype != object:
+        np.savez("x.npz", x)
+        refused(*apply("energy", given="x.npz", out="a.csv"), says=("x.npz", says))
+
+
+def test_clips_of_whole_numbers_are_refused_and_archives_read():
+    space = Space((2, 1, 8, 8))
+    np.savez("clip.npz", samples=array(shape=(3, 2, 1, 8, 8)))
+    clips, names = read_clips("clip.npz", space, 8)
+    assert clips.shape == (3, 2, 1, 8, 8) and names == [f"clip.npz[{k}]" for k in range(3)]
+    for kind in (bool, np.uint8, np.int64):
+        np.save("clip.npy", np.ones((2, 1, 8, 8), kind))
+        with pytest.raises(
+            DataError, match=rf"clip\.npy holds whole numbers \({np.dtype(kind)}\).*in \[-1, 1\]: rescale"
+        ):
+            read_clips("clip.npy", space, 8)
+
+
+def test_archives_of_several_arrays_or_none():
+    np.savez("two.npz", a=array(), b=array())
+    refused(*apply("energy", given="two.npz", out="a.csv"), says=("two.npz holds 2 arrays", "name it samples"))
+    Path("cut.npz").write_bytes(Path("two.npz").read_bytes()[:-40])
+    Path("altered.npz").write_bytes(Path("two.npz").read_bytes().replace(b"NUMPY", b"mumpy"))
+    np.savez("objects.npz", np.array([{}]))
+    for name in ("cut.npz", "altered.npz", "objects.npz"):
+        refused(*apply("energy", given=name, out="a.csv"), says=(f"{name} ",))
 
 
 def test_files_that_are_no_arrays():
@@ -224,7 +302,7 @@ PICTURES = {
     "cut": (lambda path: cut(picture(path, draw(1)[0])), "not a readable image"),
     "text": (lambda path: path.write_text("hello"), "not a readable image"),
     "empty": (lambda path: path.touch(), "not a readable image"),
-    "folder": (lambda path: path.mkdir(), "not a readable image"),
+    "folder": (lambda path: path.mkdir(), "is a folder inside of images"),
     "kind": (lambda path: Image.new("F", (8, 8)).save(path, format="TIFF"), "pixels of kind 'F'"),
 }
 
@@ -240,13 +318,19 @@ def test_a_missing_image_and_an_empty_folder():
     refused(*apply("energy", given="missing.png", out="a.csv"), says=("missing.png does not exist",))
     Path("empty").mkdir()
     refused(*apply("energy", given="empty", out="a.csv"), says=("empty is an empty folder",))
+    Path("empty/Thumbs.db").write_text("x")
+    refused(*apply("energy", given="empty", out="a.csv"), says=("empty is an empty folder",))
 
 
 MASKS = {
     "size": (np.eye(9), "The mask is (1, 1, 9, 9), the images are (1, 1, 8, 8)"),
     "count": (np.zeros((2, 1, 8, 8)), "The mask is (2, 1, 8, 8)"),
     "all known": (np.ones((8, 8)), "leaves no pixel unknown"),
+    "all unknown": (np.zeros((8, 8)), "leaves no pixel known, and all would be replaced"),
     "words": (np.array(["a"]), "no array of real numbers"),
+    "NaN": (np.where(np.eye(8), np.nan, 1), "is no mask"),
+    "no rows": (np.ones(8), "is no mask"),
+    "nothing": (np.ones((0, 8, 8)), "is no mask"),
 }
 
 
@@ -263,6 +347,19 @@ def test_masks_that_are_missing_or_no_image():
     refused(*apply("inpaint", "--mask", "text.png"), says=("text.png is not a readable image",))
     picture(Path("large.png"), draw(1, (1, 16, 16))[0])
     refused(*apply("inpaint", "--mask", "large.png"), says=("The mask is (1, 1, 16, 16)",))
+
+
+def test_masks_under_which_nothing_or_everything_is_known():
+    for value, says in ((0, "leaves no pixel known"), (1, "no pixel unknown"), (60, "no pixel known")):
+        picture(Path("mask.png"), np.full((1, 8, 8), value, np.uint8))
+        refused(*apply("inpaint", "--mask", "mask.png"), says=(says,))
+    # Of several images one would be replaced.
+    np.save("x.npy", np.zeros((2, 1, 8, 8), np.float32))
+    np.save("mask.npy", np.stack([np.eye(8), np.zeros((8, 8))]))
+    refused(*apply("inpaint", "--mask", "mask.npy", given="x.npy"), says=("no pixel of image 1 known",))
+    picture(Path("clear.png"), np.stack([draw(1)[0, 0], np.zeros((8, 8), np.uint8)]).transpose(0, 1, 2)[:1])
+    Image.merge("LA", [Image.open("clear.png"), Image.new("L", (8, 8))]).save("clear.png")
+    refused(*apply("inpaint", given="clear.png"), says=("no pixel known",))
 
 
 # Weights and their configuration

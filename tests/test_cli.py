@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from ebm_zoo.data import ImageData
 from ebm_zoo.models import Classifier, GenerativeConvNet
 from ebm_zoo.networks import ConvEnergy
 from ebm_zoo.zoo import catalog
+from ebm_zoo.zoo.catalog import VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +249,116 @@ def test_inpaint_takes_transparent_pixels_as_unknown(tmp_path):
     done("apply", tmp_path / "grey", "inpaint", "--input", "a.png", "--out", "b.npy", "--steps", 2)
     difference = np.abs(np.load("b.npy")[0, 0] - (grey[0].astype(np.float32) / 255 * 2 - 1))
     assert difference[3:].max() < 1e-6 and difference[:3].mean() > 0.1
+
+
+def masks() -> dict[str, Image.Image]:
+    """A mask whose upper half is known, as people draw and save it."""
+    known = np.zeros((8, 8), np.uint8)
+    known[:4] = 1
+    zero = np.zeros_like(known)
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    Image.fromarray(known[::-1].copy() * 255).save("turned.png", exif=turned)
+    palette = Image.fromarray(known, "P")
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    return {
+        "white": Image.fromarray(known * 255),
+        "two_colours": Image.fromarray(known.astype(bool)),
+        "palette": palette,
+        "turned": Image.open("turned.png"),
+        "opaque_ink": Image.fromarray(np.dstack([zero, zero, zero, known * 255])),
+        "opaque_grey": Image.fromarray(np.dstack([zero, known * 255])),
+        "white_without_transparency": Image.fromarray(np.dstack([known * 255] * 3 + [zero + 255])),
+        "zero_one": Image.fromarray(known),
+        "zero_one_colours": Image.fromarray(np.dstack([known] * 3)),
+        "zero_one_deep": Image.fromarray(known.astype(np.uint16)),
+        "deep": Image.fromarray(known.astype(np.uint16) * 65535),
+    }
+
+
+def test_masks_are_read_as_they_were_drawn(model):
+    picture(Path("x.png"), draw(1)[0])
+    given = draw(1)[0, 0].astype(np.float32) / 255 * 2 - 1
+    for name, mask in masks().items():
+        mask.save("mask.png", exif=mask.getexif())
+        done("apply", NAME, "inpaint", "--input", "x.png", "--mask", "mask.png", "--out", "a.npy")
+        difference = np.abs(np.load("a.npy")[0, 0] - given)
+        assert difference[:4].max() < 1e-6 and difference[4:].mean() > 0.1, name
+
+
+def test_file_names_that_are_no_utf_8_can_be_found_again(model):
+    picture(Path("images/a.png"), draw(1)[0])
+    Path("images/a.png").rename(Path(os.fsdecode(b"images/caf\xe9.png")))
+    picture(Path("images/caf\u00e8.png"), draw(2)[1])
+    done("apply", NAME, "energy", "--input", "images", "--out", "energy.csv")
+    rows = list(csv.reader(Path("energy.csv").read_text(encoding="utf-8").splitlines()))
+    energies = model.energy(torch.from_numpy(draw(2)).float() / 255 * 2 - 1).tolist()
+    assert {name: float(value) for name, value in rows[1:]} == {
+        "caf\\xe9.png": pytest.approx(energies[0], rel=1e-5),
+        "caf\u00e8.png": pytest.approx(energies[1], rel=1e-5),
+    }
+    out = os.fsdecode(b"caf\xe9.npy")
+    text = done("sample", NAME, "--n", 1, "--out", out)
+    assert text.encode() and Path(out).is_file()
+
+
+def test_what_systems_leave_in_a_folder_is_passed_over(model):
+    image_folder(Path("images"), 2)
+    Path("images/000.png").rename("images/000.PNG")
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+        Path("images", name).write_bytes(b"x")
+    done("apply", NAME, "energy", "--input", "images", "--out", "energy.csv")
+    assert [line.split(",")[0] for line in Path("energy.csv").read_text().splitlines()] == [
+        "image",
+        "000.PNG",
+        "001.png",
+    ]
+
+
+def test_samples_in_archives_are_taken_back(model):
+    done("sample", NAME, "--n", 3, "--out", "a.npz")
+    done("apply", NAME, "energy", "--input", "a.npz", "--out", "energy.npz")
+    expected = model.energy(torch.from_numpy(from_archive("a.npz", "samples"))).detach().numpy()
+    np.testing.assert_allclose(from_archive("energy.npz", "energy"), expected, rtol=1e-5)
+    np.savez("more.npz", samples=from_archive("a.npz", "samples"), label=np.arange(3))
+    done("apply", NAME, "energy", "--input", "more.npz", "--out", "energy.npy")
+    np.testing.assert_allclose(np.load("energy.npy"), expected, rtol=1e-5)
+
+
+def test_endings_in_capitals_are_the_same_kinds(model):
+    done("sample", NAME, "--n", 2, "--out", "A.NPY")
+    done("sample", NAME, "--n", 2, "--out", "A.NPZ")
+    done("sample", NAME, "--n", 2, "--out", "A.PNG")
+    assert (np.load("A.NPY") == from_archive("A.NPZ", "samples")).all() and size("A.PNG") == (2 * 58 + 2, 60)
+    for name in ("A.NPY", "A.NPZ"):
+        done("apply", NAME, "energy", "--input", name, "--out", "E.CSV")
+        assert Path("E.CSV").read_text().startswith("image,energy\n")
+    assert {path.name for path in Path.cwd().iterdir()} == {"A.NPY", "A.NPZ", "A.PNG", "E.CSV"}
+
+
+def test_paths_begin_at_home(model, trained, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd() / "home"))
+    monkeypatch.setenv(VARIABLE, "")  # which --catalog sets
+    shutil.copytree(trained.parent, "home/run")
+    image_folder(Path("home/images"), 2)
+    np.save("home/mask.npy", np.eye(8))
+    done("export", "--ckpt_path", "~/run/last.ckpt", "--out", "~/model")
+    done("sample", "~/model", "--n", 2, "--out", "~/new/x.npy")
+    done("apply", "~/model", "inpaint", "--input", "~/images", "--mask", "~/mask.npy", "--out", "~/y.npz")
+    done("apply", "~/model", "energy", "--input", "~/new/x.npy", "--out", "$HOME/e.csv")
+    done("register", "~/model", "--name", "mine/first", "--catalog", "~/own/my.yaml")
+    done("push", "~/model", "--repo", "user/x", "--dry-run")
+    done("info", "mine/first", "--catalog", "~/own/my.yaml")
+    assert [path.name for path in Path.cwd().iterdir()] == ["home"]
+    assert {"model", "new", "y.npz", "e.csv", "own"} <= {path.name for path in Path("home").iterdir()}
+
+
+def test_links_are_followed(model):
+    Path("there").mkdir()
+    Path("there/a.npy").write_bytes(b"old")
+    Path("a.npy").symlink_to("there/a.npy")
+    done("sample", NAME, "--n", 2, "--out", "a.npy")
+    assert Path("a.npy").is_symlink() and np.load("there/a.npy").shape == (2, *SHAPE)
 
 
 def test_inpaint_is_repeatable_and_seeds_differ(model):

@@ -1,6 +1,8 @@
 """Models of sentences on the command line."""
 
 import csv
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,11 @@ from tiny import TOKENS, coopnets, sentence_ebm
 from zoo_helpers import done, refused
 
 from ebm_zoo import save_pretrained
+from ebm_zoo.cli import main
+from ebm_zoo.cli.sentences import read_sentences
+from ebm_zoo.data import SmilesData, TextData
+from ebm_zoo.models import LatentEBM
+from ebm_zoo.space import TokenSpace
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +59,16 @@ def test_beginnings_are_continued():
     ]  # fmt: skip
 
 
+def test_what_a_terminal_cannot_show_is_shown_escaped(monkeypatch):
+    shown = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+        patch.setattr(LatentEBM, "sample", lambda *_, **__: torch.zeros(1, 6, dtype=torch.long))
+        patch.setattr(TokenSpace, "text", lambda *_: ["caf\u00e9"])
+        assert main(["sample", "model", "--n", "1"]) == 0
+        assert shown.getvalue() == b"caf\\xe9\n"
+
+
 def test_numbers_go_to_tables(model):
     done("apply", "model", "log_joint", "--input", "x.txt", "--seed", 4, "--out", "y.csv")
     with Path("y.csv").open(newline="") as file:
@@ -62,6 +79,28 @@ def test_numbers_go_to_tables(model):
     np.testing.assert_allclose([float(row[1]) for row in rows], wanted.numpy(), rtol=1e-5)
     done("apply", "model", "infer", "--input", "x.txt", "--out", "z.npy")
     assert np.load("z.npy").shape == (4, 4)
+
+
+def test_sentences_are_read_as_the_data_modules_read_them():
+    Path("a.txt").write_bytes(b"\xef\xbb\xbfabc\r\n\x0c\r\na\x0cb\r\nc")
+    Path("a.smi").write_bytes(b"\xef\xbb\xbfabc first\x0cone\n\n  ab\tsecond\nc")
+    Path("a.SMILES").write_text("abc\n")
+    Path("a.csv").write_bytes(b'\xef\xbb\xbfSMILES,name\r\nabc,"one, two"\r\nab,b\r\n')
+    wanted = {"a.txt": ["abc", "a\x0cb", "c"], "a.smi": ["abc", "ab", "c"], "a.csv": ["abc", "ab"], "a.SMILES": ["abc"]}
+    for name, sentences in wanted.items():
+        assert read_sentences(name) == sentences
+        data = (TextData if name == "a.txt" else SmilesData)(TOKENS, name, test=name)
+        assert data.sentences("test") == sentences
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_drawn(monkeypatch):
+    for task in ("sample", "reconstruct", "energy"):
+        monkeypatch.setattr(LatentEBM, task, lambda *_, **__: pytest.fail("computed before it was refused"))
+    Path("folder.txt").mkdir()
+    Path("folder.csv").mkdir()
+    refused("sample", "model", "--out", "folder.txt", says=("folder.txt is a folder",))
+    for task, out in (("reconstruct", "folder.txt"), ("energy", "folder.csv")):
+        refused("apply", "model", task, "--input", "x.txt", "--out", out, says=(f"{out} is a folder",))
 
 
 def test_what_does_not_fit_is_refused():

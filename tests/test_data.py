@@ -21,7 +21,9 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
 from ebm_zoo.data import ImageData, TextureData, sources, tensors
+from ebm_zoo.data.files import decode, stored_shape
 from ebm_zoo.data.loading import TrainingLoader
+from ebm_zoo.data.tensors import to_channels
 from ebm_zoo.errors import ConfigError, DataError
 
 SIZES = {"train": 7, "test": 5}
@@ -132,8 +134,11 @@ def whole(loader):
 
 def training(data):
     """All training pictures in their stored order."""
-    dataset = data.train_dataloader().dataset
-    return dataset.__getitems__(list(range(len(dataset))))
+    loader = data.train_dataloader()
+    count = len(loader.dataset)
+    # What is drawn depends on the place in the loader's own order.
+    begin = next(iter(loader.order)) // count * count
+    return loader.dataset.__getitems__(list(range(begin, begin + count)))
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -337,6 +342,47 @@ def test_channels_are_converted(tmp_path):
     assert torch.allclose(grey.flatten(), torch.tensor([0.299, 0.587, 0.114, 1]), atol=0.01)
     rgb = training(ready(ImageData("digits", channels=3), "fit"))
     assert torch.equal(rgb, training(ready(ImageData("digits"), "fit")).expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize("wide", [np.uint8, np.uint16], ids=["8 bit", "16 bit"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_pictures_are_turned_as_a_viewer_shows_them(tag, suffix, wide, tmp_path):
+    if wide is np.uint16 and suffix in (".jpg", ".webp"):
+        return
+    pixels = np.zeros((16, 32), wide)
+    pixels[:8, :8] = np.iinfo(wide).max
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}", exif=exif, **lossless)
+    # The tag names where the first row and the first column are shown; the white corner is where they meet.
+    first_row, first_column = ("TL", "TR", "BR", "BL", "LT", "RT", "RB", "LB")[tag - 1]
+    wanted = np.zeros((32, 16) if first_row in "LR" else (16, 32))
+    rows, columns = (slice(-8, None) if side in first_row + first_column else slice(8) for side in "BR")
+    wanted[rows, columns] = 255
+    found = decode(tmp_path / f"a{suffix}")
+    assert found.shape[1:] == wanted.shape == stored_shape(tmp_path / f"a{suffix}")[1:]
+    assert np.abs(found[0].numpy() - wanted).max() <= 3
+
+
+def test_damaged_exif_tags_are_passed_over(tmp_path):
+    pixels = random_pixels(1, 4, 6, 1)[0, ..., 0]
+    for name, exif in (("a.png", b"Exif\0\0MM\0*\xff\xff\xff\xff"), ("b.png", b"nothing")):
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+        assert (decode(tmp_path / name)[0].numpy() == pixels).all() and stored_shape(tmp_path / name) == (1, 4, 6)
+
+
+def test_grey_stored_as_colour_stays_as_it_is(tmp_path):
+    grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    save_all(tmp_path / "grey", grey)
+    save_all(tmp_path / "colour", grey.repeat(3, -1))
+    for name in ("grey", "colour"):
+        data = ready(ImageData(str(tmp_path / name), channels=1, value_range=(0.0, 255.0)), "fit")
+        assert training(data).flatten().tolist() == list(range(256))
+    # The nearest whole number to 0.299 R + 0.587 G + 0.114 B, here 128.80 and 76.24.
+    colours = torch.tensor([[100, 255], [151, 0], [90, 0]], dtype=torch.uint8)[:, None]
+    assert to_channels(colours, 1).flatten().tolist() == [129, 76]
 
 
 @pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)])

@@ -45,8 +45,11 @@ def ready(source: object, stage: str = "fit", **settings) -> PairedImageData:
 
 def training(data: PairedImageData) -> tuple[torch.Tensor, torch.Tensor]:
     """All training pairs in their stored order."""
-    dataset = data.train_dataloader().dataset
-    return dataset.__getitems__(list(range(len(dataset))))
+    loader = data.train_dataloader()
+    count = len(loader.dataset)
+    # What is drawn depends on the place in the loader's own order.
+    begin = next(iter(loader.order)) // count * count
+    return loader.dataset.__getitems__(list(range(begin, begin + count)))
 
 
 def joined(loader) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,7 @@
 """The command line, `ebm-zoo`. Nothing here imports torch until a command needs it."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -8,10 +9,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 
 from ebm_zoo import __version__
 from ebm_zoo.errors import Stopped, ZooError, printable
+from ebm_zoo.files import user_path
 
 TRAINING = {
     "fit": "train a model on data",
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 a clear error, 2 unusable arguments, 130 interrupted, 143 terminated.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal's encoding lacks is shown escaped: an answer must not be lost at its last step.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _ends():
             code = _run(arguments)
@@ -87,7 +91,7 @@ def _stop(number: int, _: object) -> None:
 def _run(arguments: list[str]) -> int:
     shared, rest = _shared().parse_known_args(arguments)
     if shared.catalog:
-        os.environ["EBM_ZOO_CATALOG"] = str(Path(shared.catalog).expanduser().absolute())
+        os.environ["EBM_ZOO_CATALOG"] = str(user_path(shared.catalog).absolute())
     if rest and rest[0] in TRAINING:
         from ebm_zoo.cli.train import run_training
 
@@ -149,7 +153,7 @@ def _add_apply(commands) -> None:
     apply.add_argument(
         "--input",
         required=True,
-        help="image file, folder of images, or .npy in the model's range; of "
+        help="image file, folder of images, or .npy or .npz in the model's range; of "
         "models of clips a folder of frames, a GIF or a video file; of models of sentences a text file, one per line",
     )
     apply.add_argument(
@@ -157,8 +161,8 @@ def _add_apply(commands) -> None:
     )
     apply.add_argument(
         "--mask",
-        help="inpaint: image or .npy, white or nonzero where a pixel is known "
-        "(default: the input image's opaque pixels)",
+        help="inpaint: what is known, an image (opaque there if partly transparent, else white, or 1 beside 0) or an "
+        "array (nonzero there); by default the input image's opaque pixels",
     )
     apply.add_argument("--condition", help="energy of a conditional model: a class, or images as for --input")
     apply.add_argument("--to", choices=("a", "b"), help="translate: the domain that the images are brought to")

@@ -2,27 +2,26 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ebm_zoo.callbacks import picture_grid, write_gif
-from ebm_zoo.cli.images import read_array, write_images
-from ebm_zoo.data.files import user_path
+from ebm_zoo.cli.images import ARRAYS, read_values, write_images
 from ebm_zoo.data.tensors import Fit
 from ebm_zoo.data.video import read_video
 from ebm_zoo.errors import DataError
+from ebm_zoo.files import user_path
 from ebm_zoo.space import Space
 
 # Frames per second of an animation.
 RATE = 10.0
 
 
-def read_clips(path: str | Path, space: Space, side: int) -> tuple[Tensor, list[str]]:
+def read_clips(place: str | Path, space: Space, side: int) -> tuple[Tensor, list[str]]:
     """Read clips for a model of sequences.
 
     Args:
-        path: a folder with the frames of a clip, a GIF or video file, or .npy with (T, C, H, W) or (N, T, C, H, W) in
-            the model's range.
+        place: a folder with the frames of a clip, a GIF or video file, or .npy or .npz with (T, C, H, W) or
+            (N, T, C, H, W) in the model's range.
         space: shape (T, C, H, W) and range of the model; T may be another.
         side: side H = W that frames are fitted to.
 
@@ -32,11 +31,11 @@ def read_clips(path: str | Path, space: Space, side: int) -> tuple[Tensor, list[
     Raises:
         DataError: if nothing can be read, or what is read does not fit the model; names the file.
     """
-    path, fit = user_path(str(path)), Fit(side, space.shape[1])
-    if path.suffix == ".npy":
-        array = torch.as_tensor(read_array(path)).float()
+    path, fit = user_path(place), Fit(side, space.shape[1])
+    if path.suffix.lower() in ARRAYS:
+        array = read_values(path, space)
         clips = array if array.dim() == 5 else array[None]
-        if clips.dim() != 5 or not clips.numel():
+        if clips.dim() != 5:
             raise DataError(f"{path} has shape {tuple(array.shape)}: give (T, C, H, W) or (N, T, C, H, W).")
         clips = fit.sides(clips)
     elif path.exists():
@@ -55,10 +54,10 @@ def write_clips(clips: Tensor, path: Path, target: Path, space: Space) -> None:
 
     A .gif shows all clips beside one another, a .png has a row per clip; .npy and .npz are in the model's range.
     """
-    if path.suffix == ".gif":
+    if path.suffix.lower() == ".gif":
         pictures = (picture_grid(frame, space.low, space.high, side=112) for frame in clips.unbind(1))
         write_gif(pictures, target, RATE)
-    elif path.suffix == ".png":
+    elif path.suffix.lower() == ".png":
         write_images(clips.flatten(0, 1), path, target, space, clips.shape[1])
     else:
         write_images(clips, path, target, space)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ebm_zoo.errors import CatalogError, ConfigError, WeightsError, ZooError, printable
-from ebm_zoo.files import atomic
+from ebm_zoo.files import atomic, user_path
 from ebm_zoo.fitting import build
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.models.checkpoint import read_checkpoint
@@ -21,7 +21,7 @@ AVERAGED, RAW = "state_dict", "current_model_state"
 
 def export_command(ckpt_path: str, out: str, weights: str | None) -> int:
     """Write the model of a training's checkpoint as a folder that loads anywhere."""
-    checkpoint = read_checkpoint(ckpt_path)
+    checkpoint = read_checkpoint(user_path(ckpt_path))
     averaging = RAW in checkpoint
     if weights == "averaged" and not averaging:
         raise WeightsError(f"{ckpt_path} holds no averaged weights: its training had no EMAWeightAveraging. Take raw.")

@@ -1,6 +1,6 @@
 """What models of sentences do on the command line: text in, text out, one sentence per line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from ebm_zoo.cli.images import require_suffix, write_values
-from ebm_zoo.data.files import user_path
-from ebm_zoo.data.sequences import read_text
-from ebm_zoo.errors import DataError
-from ebm_zoo.files import atomic
+from ebm_zoo.data.smiles import read_smiles
+from ebm_zoo.data.text import read_lines
+from ebm_zoo.errors import DataError, printable
+from ebm_zoo.files import atomic, user_path
 from ebm_zoo.space import TokenSpace
 
 BATCH = 100
 TEXT = (".txt", ".smi")
+MOLECULES = (".smi", ".smiles", ".csv")
 TABLES = (".csv", ".npy", ".npz")
 # Tasks that answer with numbers, and those that answer with sentences.
 VALUES = ("energy", "log_joint", "latent_energy", "infer")
@@ -27,8 +28,11 @@ def sample_sentences(model: Any, n: int, out: str | None, seed: int, steps: int 
     path = _place(out)
     generator = torch.Generator().manual_seed(seed)
     batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
-    ids = torch.cat([model.sample(k, steps=steps, generator=generator) for k in batches])
-    return _write(model.space.text(ids), path)
+
+    def drawn() -> list[str]:
+        return model.space.text(torch.cat([model.sample(k, steps=steps, generator=generator) for k in batches]))
+
+    return _write(drawn, path)
 
 
 def apply_sentences(model: Any, task: str, input: str, out: str | None, n: int, steps: int | None, seed: int) -> int:
@@ -40,26 +44,27 @@ def apply_sentences(model: Any, task: str, input: str, out: str | None, n: int, 
     x = _rows(sentences, model.space, input)
     torch.manual_seed(seed)
     if path is not None and task in VALUES:
-        values = torch.cat([getattr(model, task)(part, steps=steps) for part in x.split(BATCH)])
         with atomic(path) as target:
+            values = torch.cat([getattr(model, task)(part, steps=steps) for part in x.split(BATCH)])
             write_values(values, task, sentences, path, target)
-        print(f"{path}: {task} of {len(sentences)} sentences")
+        print(printable(f"{path}: {task} of {len(sentences)} sentences"))
         return 0
-    return _write(model.space.text(_answers(model, task, x, n, steps)), path)
+    return _write(lambda: model.space.text(_answers(model, task, x, n, steps)), path)
 
 
-def read_sentences(path: str | Path) -> list[str]:
-    """Lines of a text file that are not blank.
+def read_sentences(place: str | Path) -> list[str]:
+    """Sentences of a file as the data modules read them: molecules of .smi and .csv, lines of any other text.
 
     Raises:
-        DataError: there is no such file, or no such line.
+        DataError: there is no such file, or no sentence in it.
     """
-    place = user_path(str(path))
-    if not place.is_file():
-        raise DataError(f"{path} is no file: this model takes text, one sentence per line.")
-    sentences = [line for line in read_text(place).splitlines() if line.strip()]
+    path = user_path(place)
+    if not path.is_file():
+        raise DataError(f"{place} is no file: this model takes text, one sentence per line.")
+    read = read_smiles if path.suffix.lower() in MOLECULES else read_lines
+    sentences = [sentence for _, sentence in read(path)]
     if not sentences:
-        raise DataError(f"{path} has no sentence: write one per line.")
+        raise DataError(f"{place} has no sentence: write one per line.")
     return sentences
 
 
@@ -85,12 +90,13 @@ def _place(out: str | None) -> Path | None:
     return None if out is None else require_suffix(out, TEXT)
 
 
-def _write(sentences: Sequence[str], path: Path | None) -> int:
-    text = "".join(f"{sentence}\n" for sentence in sentences)
+def _write(sentences: Callable[[], list[str]], path: Path | None) -> int:
     if path is None:
-        print(text, end="")
+        print("".join(f"{sentence}\n" for sentence in sentences()), end="")
         return 0
+    # What cannot be written to is refused before anything is computed.
     with atomic(path) as target:
-        target.write_text(text, encoding="utf-8")
-    print(f"{path}: {len(sentences)} sentences")
+        found = sentences()
+        target.write_text("".join(f"{sentence}\n" for sentence in found), encoding="utf-8")
+    print(printable(f"{path}: {len(found)} sentences"))
     return 0

@@ -12,7 +12,7 @@ from ebm_zoo.cli.clips import read_clips, write_clips
 from ebm_zoo.cli.images import read_images, read_mask, require_suffix, write_images, write_values
 from ebm_zoo.cli.sentences import apply_sentences, sample_sentences
 from ebm_zoo.data.tensors import Fit
-from ebm_zoo.errors import DataError
+from ebm_zoo.errors import DataError, printable
 from ebm_zoo.files import atomic
 from ebm_zoo.space import Space, TokenSpace
 from ebm_zoo.zoo import from_pretrained
@@ -44,7 +44,7 @@ def sample_command(
                 for k in batches
             ]
         write_images(torch.cat(parts), path, target, model.space)
-    print(f"{path}: {n} samples of {name}")
+    print(printable(f"{path}: {n} samples of {name}"))
     return 0
 
 
@@ -87,7 +87,7 @@ def apply_command(
         else:
             answer, columns = rebuilt(model, task, images, n, iterations, steps)
             write_images(answer, path, target, model.space, columns)
-    print(f"{path}: {task} of {len(images)} image(s) by {name}")
+    print(printable(f"{path}: {task} of {len(images)} image(s) by {name}"))
     return 0
 
 
@@ -138,7 +138,7 @@ def _asked(model: Any, task: str) -> Space:
 def _write(answer: Tensor, path: Path, target: Path, space: Space) -> None:
     if answer.dim() == 5:
         write_clips(answer, path, target, space)
-    elif path.suffix == ".gif":
+    elif path.suffix.lower() == ".gif":
         raise DataError(f"Cannot write {path}: this model answers with images, which do not move.")
     else:
         write_images(answer, path, target, space)
@@ -160,6 +160,12 @@ def _known(opaque: Tensor | None, mask: str | None, images: Tensor, source: str)
         raise DataError(f"{source} has no transparent pixels to fill: mark them, or give --mask (white = known).")
     if known.shape[-2:] != images.shape[-2:] or len(known) not in (1, len(images)):
         raise DataError(f"The mask is {tuple(known.shape)}, the images are {tuple(images.shape)}: sizes must agree.")
-    if known.expand(len(images), -1, -1, -1).all():
+    if known.all():
         raise DataError("The mask leaves no pixel unknown: there is nothing to fill.")
+    if not known.flatten(1).any(1).all():
+        where = f" of image {int(known.flatten(1).any(1).int().argmin())}" if len(known) > 1 else ""
+        raise DataError(
+            f"The mask leaves no pixel{where} known, and all would be replaced: mark as known what is to stay (white, "
+            "or opaque), or draw anew with `ebm-zoo sample`."
+        )
     return known

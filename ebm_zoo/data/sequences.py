@@ -165,12 +165,12 @@ class SequenceData(ShuffledData, ABC):
 
 
 def read_text(path: Path) -> str:
-    """All of a text file in UTF-8.
+    """All of a text file in UTF-8, without the mark that some editors put before it.
 
     Raises:
         DataError: it is none.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no text in UTF-8 ({error}): convert or unpack it first.") from None

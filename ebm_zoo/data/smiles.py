@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ebm_zoo.data.sequences import Lines, SequenceData, read_text
+from ebm_zoo.data.text import read_lines
 from ebm_zoo.errors import DataError
 
 # An atom in brackets, an element of two letters, a ring number of two digits, or one character.
@@ -35,14 +36,18 @@ class SmilesData(SequenceData):
 
     def read(self, path: Path) -> Lines:
         """SMILES of a file."""
-        if path.suffix.lower() == ".csv":
-            return _column(path)
-        lines = enumerate(read_text(path).splitlines(), 1)
-        return [(number, line.split()[0]) for number, line in lines if line.strip()]
+        return read_smiles(path)
 
     def tokens(self, sentence: str) -> list[str]:
         """Chemical tokens of a molecule."""
         return smiles_tokens(sentence)
+
+
+def read_smiles(path: Path) -> Lines:
+    """Molecules of a file: of a .csv the column ``smiles``, of any other the first word of each line."""
+    if path.suffix.lower() == ".csv":
+        return _column(path)
+    return [(number, line.split()[0]) for number, line in read_lines(path)]
 
 
 def smiles_tokens(smiles: str) -> list[str]:

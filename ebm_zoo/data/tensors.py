@@ -34,11 +34,12 @@ def require_range(value_range: tuple[float, float]) -> None:
 
 
 def to_channels(pixels: UInt8[Tensor, "*n c h w"], channels: int) -> UInt8[Tensor, "*n d h w"]:
-    """Grey to RGB by copies, RGB to grey by luma; unchanged where the number is right already."""
+    """Grey to RGB by copies, RGB to grey by luma, rounded; unchanged where the number is right already."""
     if pixels.shape[-3] == channels:
         return pixels
     if channels == 1:
-        return functional.rgb_to_grayscale(pixels)
+        # Of whole numbers torchvision cuts the luma off, whose weights sum to 0.9999: all greys would come out darker.
+        return functional.rgb_to_grayscale(pixels.float()).round_().to(pixels.dtype)
     return functional.grayscale_to_rgb(pixels)
 
 

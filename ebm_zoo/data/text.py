@@ -34,6 +34,11 @@ class TextData(SequenceData):
 
     def read(self, path: Path) -> Lines:
         """Lines of a file that are not blank."""
-        # Only \\n ends a line: splitlines() would also break at characters that stand inside one, such as \\x0c.
-        lines = read_text(path).split("\n")
-        return [(number, line.rstrip("\r")) for number, line in enumerate(lines, 1) if line.strip()]
+        return read_lines(path)
+
+
+def read_lines(path: Path) -> Lines:
+    """Lines of a file that are not blank, without their ends."""
+    # Only \\n ends a line: splitlines() would also break at characters that stand inside one, such as \\x0c.
+    lines = read_text(path).split("\n")
+    return [(number, line.rstrip("\r")) for number, line in enumerate(lines, 1) if line.strip()]

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 
 from ebm_zoo.config import require_public, to_config
 from ebm_zoo.errors import WeightsError
-from ebm_zoo.files import atomic
+from ebm_zoo.files import atomic, user_path
 from ebm_zoo.fitting import build, require_finite, require_fit
 from ebm_zoo.models import EnergyModel
 from ebm_zoo.zoo.resolve import Access, Source, resolve
@@ -32,7 +32,7 @@ def save_pretrained(model: EnergyModel, folder: str | Path) -> Path:
         WeightsError: if a weight is NaN or infinite.
         ZooError: if the folder cannot be written to.
     """
-    folder, described = Path(folder), to_config(model)
+    folder, described = user_path(folder), to_config(model)
     require_public(described)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     require_finite(tensors, f"a {type(model).__name__}")

@@ -8,7 +8,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from ebm_zoo.errors import WeightsError
-from ebm_zoo.files import config_bytes, parse_config, read_checked
+from ebm_zoo.files import config_bytes, parse_config, read_checked, user_path
 from ebm_zoo.zoo.card import SAMPLES, card, write_card
 from ebm_zoo.zoo.catalog import Entry, catalog, find
 from ebm_zoo.zoo.client import asking
@@ -16,6 +16,7 @@ from ebm_zoo.zoo.edit import pin, require_editable
 from ebm_zoo.zoo.hub import build_model
 from ebm_zoo.zoo.parts import REPO, Hub
 from ebm_zoo.zoo.register import described
+from ebm_zoo.zoo.resolve import require_no_path
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,10 @@ def push(name_or_path: str | Path, repo: str, *, private: bool = False, create_p
 
 def _local(name_or_path: str | Path) -> tuple[Path, Entry | None]:
     known = isinstance(name_or_path, str) and name_or_path in catalog()
-    if not known and Path(name_or_path).is_dir():
-        return Path(name_or_path), None
+    if not known and (folder := user_path(name_or_path)).is_dir():
+        return folder, None
+    if not known:
+        require_no_path(str(name_or_path))
     entry = find(str(name_or_path))
     return entry.folder, entry
 

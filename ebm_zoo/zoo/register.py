@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ebm_zoo.errors import CatalogError
-from ebm_zoo.files import atomic, read_folder
+from ebm_zoo.files import atomic, read_folder, user_path
 from ebm_zoo.zoo.card import SAMPLES, write_card
 from ebm_zoo.zoo.catalog import Entry, merged, weights_root
 from ebm_zoo.zoo.edit import add
@@ -36,7 +36,7 @@ def register(folder: str | Path, name: str, source: str | Path, summary: str = "
         CatalogError: if the name is bad or taken, or the catalog cannot be edited.
         ZooError: if the folder holds no model that loads, or the copies cannot be written.
     """
-    folder, source = Path(folder), Path(source).absolute()
+    folder, source = user_path(folder), user_path(source).absolute()
     if NAME.fullmatch(name) is None:
         raise CatalogError(f"A name is model/data, of small letters, digits and _ only, not '{name}'.")
     if name in merged(source if source.exists() else None):

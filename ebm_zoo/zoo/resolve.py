@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ebm_zoo.errors import CatalogError, WeightsError
-from ebm_zoo.files import MAX_CONFIG, config_bytes, parse_config, read_checked, read_config, read_folder
+from ebm_zoo.files import MAX_CONFIG, config_bytes, parse_config, read_checked, read_config, read_folder, user_path
 from ebm_zoo.zoo.catalog import Entry, catalog, find
 from ebm_zoo.zoo.client import Access, HubUnreachable, announced, cached, fetched, hub_error
 from ebm_zoo.zoo.parts import COMMIT, REPO, Hub
@@ -83,15 +83,31 @@ def interpret(name: str | Path, source: Source = "auto", revision: str | None = 
     stem, _, after = text.partition("@")
     if isinstance(name, str) and stem in catalog():
         return _of_catalog(catalog()[stem], source, _revision(text, after, revision))
-    if isinstance(name, Path) or (text and Path(text).is_dir()):
+    place = user_path(name)
+    if isinstance(name, Path) or (text and place.is_dir()):
         if source == "hub" or revision is not None:
             raise WeightsError(f"{text} is a folder, not a repository: leave source and revision out.")
-        return Target(text, folder=Path(name))
+        return Target(text, folder=place)
+    require_no_path(text)
     chosen = _revision(text, after, revision)
     family = stem.partition("/")[0] in {each.partition("/")[0] for each in catalog()}
     if source == "embedded" or not REPO.fullmatch(stem) or (family and not chosen and source == "auto"):
         find(stem)
     return Target(text, repo=stem, revision=chosen or "main")
+
+
+def require_no_path(name: str) -> None:
+    """Refuse what can be no name of catalog or Hub, but only the path of a folder, of which there is none.
+
+    Raises:
+        CatalogError: naming the folder that is missing.
+        WeightsError: for a file.
+    """
+    stem = name.partition("@")[0]
+    if name and user_path(name).is_file():
+        raise WeightsError(f"{name} is a file: name the folder with config.json and model.safetensors.")
+    if stem.startswith((".", "/", "~", "$")) or stem.endswith("/") or stem.count("/") > 1:
+        raise CatalogError(f"There is no folder {name}. The zoo has no model named so either: check the path.")
 
 
 def peek(name: str, access: Access) -> tuple[str, Any, str, int]:
@@ -212,8 +228,10 @@ def _file(target: Target, file: str, revision: str, sizes: range, access: Access
                 wanted = f"{sizes[0]}" if len(sizes) == 1 else f"at most {sizes[-1]}"
                 raise WeightsError(f"{target.repo}@{revision}: {file} has {size} bytes on the Hub, not {wanted}.")
             path = fetched(*where, sizes[-1])
-        except HubUnreachable:
+        except HubUnreachable as error:
             # What a branch stood for when it could be asked is better than nothing.
+            if path is None and target.entry is None:
+                raise HubUnreachable(f"{error} There is no folder {target.repo} either.") from None
             if path is None:
                 raise
     if COMMIT.fullmatch(revision) and path.parent.name != revision:
