@@ -14,6 +14,7 @@ from tiny import (
     TinyData,
     classed,
     coop_vaebm,
+    convnet,
     coopnets,
     generator,
     images,
@@ -136,6 +137,13 @@ def test_the_search_begins_at_the_nearest_draft():
         x = network(candidates)[[3, 11]]
     nearest = posterior_mode(network, x, torch.ones_like(x), candidates, 0.3, iterations=0)
     assert torch.equal(nearest, candidates[[3, 11]])
+
+
+def test_negative_iterations_are_refused():
+    x = images(2)
+    for search in (lambda: coopnets().reconstruct(x, iterations=-1), lambda: convnet().invert(x, iterations=-1)):
+        with pytest.raises(ConfigError, match="iterations must be 0 or more, not -1"):
+            search()
 
 
 def test_inference_brings_drafts_nearer():

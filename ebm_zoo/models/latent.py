@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ebm_zoo.errors import DataError
 from ebm_zoo.losses import squared_error
+from ebm_zoo.samplers.base import require_steps
 from ebm_zoo.space import Space
 
 Path = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -75,7 +76,11 @@ def posterior_mode(
 
     Returns:
         z, **(B, d)**.
+
+    Raises:
+        ConfigError: for a negative number of iterations.
     """
+    require_steps(iterations, "iterations")
     with torch.inference_mode(False), torch.enable_grad():
         target, mask, candidates = (each.clone().float() for each in (x, known, candidates))
         mask = mask.expand_as(target)
@@ -115,7 +120,11 @@ def start_of_run(
 
     Returns:
         z, **(B, *)**.
+
+    Raises:
+        ConfigError: for a negative number of iterations.
     """
+    require_steps(iterations, "iterations")
     with torch.inference_mode(False), torch.enable_grad():
         x, z = x.clone(), x.clone().requires_grad_()
         optimizer = torch.optim.Adam([z], lr=lr)
