@@ -146,6 +146,35 @@ def test_saved_model_answers_the_same(case, model, batch, tmp_path):
     assert not equal(answers[0], fresh), "other weights give the same answers: nothing is compared"
 
 
+def test_a_model_loaded_in_inference_mode_answers_and_learns_outside_of_it(case, model, tmp_path):
+    folder = save_pretrained(model, tmp_path / "saved")
+    with torch.inference_mode():
+        loaded = from_pretrained(folder)
+    assert not any(value.is_inference() for value in loaded.state_dict().values())
+    answers = loaded.predict_step(case.batch(COUNT), 0)
+    assert {name: tuple(value.shape) for name, value in answers.items()} == case.predicted
+    torch.stack(list(loaded.losses(case.batch(COUNT)).values())).sum().backward()
+
+
+def test_a_model_is_not_built_in_inference_mode(case):
+    with torch.inference_mode(), pytest.raises(ConfigError, match="build it outside"):
+        case.model()
+
+
+def test_loading_leaves_the_global_stream_alone(model, tmp_path):
+    folder = save_pretrained(model, tmp_path / "saved")
+    before = torch.get_rng_state()
+    from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_samples_of_an_own_generator_leave_the_global_stream_alone(model):
+    if "sample" in model.tasks:
+        before = torch.get_rng_state()
+        first, second = (model.sample(2, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+        assert torch.equal(torch.get_rng_state(), before) and torch.equal(first, second)
+
+
 def test_fit_moves_every_network(case, model):
     before = values(model)
     fit(model, case.batch(8), max_steps=2)

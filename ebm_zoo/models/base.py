@@ -36,6 +36,9 @@ class EnergyModel(LightningModule):
     Args:
         space: shape and range of one datum, or the tokens of a sequence.
         optim: Adam settings by network, named as the constructor names it.
+
+    Raises:
+        ConfigError: inside `torch.inference_mode`, whose tensors never know a gradient.
     """
 
     tasks: tuple[str, ...] = ()
@@ -43,6 +46,11 @@ class EnergyModel(LightningModule):
 
     def __init__(self, space: Space | TokenSpace, optim: dict[str, Adam]) -> None:
         super().__init__()
+        if torch.is_inference_mode_enabled():
+            raise ConfigError(
+                "A model that is built inside torch.inference_mode() can never sample, which takes gradients: build it "
+                "outside, or load it with from_pretrained."
+            )
         # Any: a model of images asks other things of its space than one of sequences.
         self.space: Any = space
         self.optim = optim
