@@ -1,12 +1,13 @@
 """Training through a real Trainer: exact resume, clipping, schedules, divergence, checkpoints, the loss."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import SHAPE, TinyData, convnet, energy, images, trainer
+from tiny import SHAPE, ShuffledTinyData, TinyData, convnet, energy, images, trainer
 from torch import nn
 
 import ebm_zoo.models
@@ -16,7 +17,7 @@ from ebm_zoo.errors import ConfigError, DataError, DivergenceError, WeightsError
 from ebm_zoo.losses import maximum_likelihood
 from ebm_zoo.models import EnergyModel, GenerativeConvNet
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import FittedGaussian, FromData, Persistent
+from ebm_zoo.samplers import Chains, FittedGaussian, FromData, Persistent, Uniform, langevin
 from ebm_zoo.space import Space
 
 
@@ -85,6 +86,75 @@ def test_chains_are_in_the_checkpoint_and_not_among_the_weights(tmp_path):
     assert torch.equal(rank["chains"]["chains"]["memory"], model.chains.memory)
     assert checkpoint["state_dict"].keys() == dict(model.named_parameters()).keys()
     assert checkpoint["ebm_zoo"]["config"] == to_config(model) == dict(checkpoint["hyper_parameters"])
+
+
+class Remembering(nn.Module):
+    """An energy that holds chains of its own."""
+
+    def __init__(self, network: nn.Module, chains: Persistent) -> None:
+        super().__init__()
+        self.network, self.chains = network, chains
+
+    def forward(self, x):
+        return self.network(x)
+
+
+class ManyChains(EnergyModel):
+    """Chains in an attribute, a tuple, a dict in a dict and networks, all of which are run."""
+
+    def __init__(
+        self, energy: nn.Module, space: Space, optim: dict[str, Adam], chains: Chains, replay: Any, more: Any
+    ) -> None:
+        super().__init__(space, optim)
+        self.energy, self.chains, self.replay, self.more = energy, chains, replay, more
+        self.again = chains
+
+    def losses(self, batch):
+        drawn = []
+        for chains in (self.chains, *self.replay, self.more["a"]["b"], self.energy[0].chains):
+            drawn.append(langevin(self.energy, chains.start(batch, Uniform()), steps=2, step_size=0.3))
+            chains.finish(drawn[-1])
+        return {"energy": maximum_likelihood(self.energy, batch, torch.cat(drawn))}
+
+
+def many_chains():
+    memories = [Persistent(size=8 + k, refresh=0.3) for k in range(5)]
+    network = nn.Sequential(Remembering(energy(), memories[4]))
+    return ManyChains(
+        network,
+        Space(SHAPE),
+        {"energy": Adam(1e-2)},
+        memories[0],
+        (memories[1], memories[2]),
+        {"a": {"b": memories[3]}},
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_chains_are_found_wherever_they_are_held_and_go_on_where_they_were(tmp_path, monkeypatch):
+    # Configurations are not what is tested here, and a Sequential has none.
+    for place in ("base", "checkpoint"):
+        monkeypatch.setattr(f"ebm_zoo.models.{place}.to_config", lambda model: {})
+    names = ("chains", "replay.0", "replay.1", "more.a.b", "energy.0.chains")
+    assert {name: each.size for name, each in many_chains().chains_by_name().items()} == {
+        name: 8 + k for k, name in enumerate(names)
+    }
+    states = {}
+    for name, epochs, ckpt_path in (("whole", 2, None), ("resumed", 2, tmp_path / "whole" / "epoch=0.ckpt")):
+        torch.manual_seed(1)
+        model = many_chains()
+        torch.manual_seed(2 if ckpt_path is None else 3)
+        run = trainer(
+            max_epochs=epochs, limit_val_batches=0, enable_checkpointing=True, callbacks=[each_epoch(tmp_path / name)]
+        )
+        run.fit(model, datamodule=ShuffledTinyData(images(12)), ckpt_path=ckpt_path, weights_only=True)
+        states[name] = read(tmp_path / name / "epoch=1.ckpt")
+    whole, resumed = ((state["state_dict"], state["ebm_zoo"]) for state in states.values())
+    assert differences(whole, resumed) == []
+    (rank,) = whole[1]["ranks"]
+    assert {name: len(each["memory"]) for name, each in rank["chains"].items()} == {
+        name: 8 + k for k, name in enumerate(names)
+    }
 
 
 def test_noise_is_fitted_to_the_training_data_before_the_first_step():

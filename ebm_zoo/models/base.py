@@ -24,6 +24,7 @@ from ebm_zoo.models.checkpoint import (
 )
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains
+from ebm_zoo.samplers.chains import held_chains
 from ebm_zoo.space import Space, TokenSpace
 
 
@@ -229,8 +230,8 @@ class EnergyModel(LightningModule):
         return model
 
     def chains_by_name(self) -> dict[str, Chains]:
-        """Chains of the model, by the name of their attribute."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Chains)}
+        """Chains of the model and its networks, by the way to them: ``chains``, ``replay.0``, ``prior.chains``."""
+        return dict(held_chains(self))
 
 
 def without_batch_norm(network: nn.Module) -> nn.Module:
