@@ -185,6 +185,13 @@ def test_fit_moves_every_network(case, model):
     assert all(torch.isfinite(value).all() for value in after.values())
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_fit_takes_a_plain_loader(case, model):
+    before = values(model)
+    trainer(max_steps=1).fit(model, TinyData(case.batch(8)).train_dataloader())
+    assert not equal(values(model), before)
+
+
 def test_training_is_determined_by_the_seed(case):
     def trained(seed):
         seed_everything(seed, verbose=False)

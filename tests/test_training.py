@@ -7,8 +7,9 @@ import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import SHAPE, ShuffledTinyData, TinyData, convnet, energy, images, trainer
+from tiny import SHAPE, ShuffledTinyData, TinyData, convnet, coopnets, energy, images, trainer
 from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import ebm_zoo.models
 from ebm_zoo.callbacks import DivergenceGuard
@@ -165,6 +166,56 @@ def test_noise_is_fitted_to_the_training_data_before_the_first_step():
     fitted = model.noise.mean.clone()
     trainer(max_steps=1, limit_val_batches=0).fit(model, datamodule=TinyData(-data))
     assert torch.equal(model.noise.mean, fitted)
+
+
+LOADERS = {
+    "in_order": lambda: DataLoader(images(40), batch_size=8),
+    "shuffled": lambda: DataLoader(images(40), batch_size=8, shuffle=True),
+    "own_generator": lambda: DataLoader(
+        images(40), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(3)
+    ),
+    "own_sampler": lambda: DataLoader(
+        images(40), 8, sampler=RandomSampler(range(40), generator=torch.Generator().manual_seed(3))
+    ),
+    "persistent_worker": lambda: DataLoader(
+        images(40), batch_size=8, shuffle=True, num_workers=1, persistent_workers=True
+    ),
+    "one_tensor": lambda: DataLoader(TensorDataset(images(40)), batch_size=8, shuffle=True),
+    "zoo": lambda: ShuffledTinyData(images(40), batch_size=8).train_dataloader(),
+}
+
+
+no_validation = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+
+
+@no_validation
+@pytest.mark.parametrize("length", [{"max_epochs": 2}, {"max_epochs": -1, "max_steps": 10}], ids=["epochs", "steps"])
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS.keys())
+def test_data_are_looked_at_before_training_and_come_in_the_same_order(loader, length):
+    seen = []
+    for known in (False, True):
+        noise = FittedGaussian(SHAPE, rank=5)
+        if known:
+            noise.fit(images(40).split(8))
+        model, batches = convnet(noise=noise), []
+        model.losses = lambda batch, model=model, batches=batches: (
+            batches.append((batch.clone(), torch.get_rng_state())),
+            {"energy": model.energy(batch).mean()},
+        )[1]
+        torch.manual_seed(1)
+        trainer(limit_val_batches=0, **length).fit(model, loader())
+        torch.testing.assert_close(noise.mean, images(40).mean(0).flatten(), atol=0.05, rtol=0)
+        seen.append(batches)
+    assert len(seen[0]) == 10 and differences(*seen) == []
+
+
+@no_validation
+@pytest.mark.parametrize("make", [convnet, lambda: convnet(noise=FittedGaussian(SHAPE, rank=5)), coopnets])
+def test_batches_of_another_kind_are_refused(make):
+    for batch in ((images(8), torch.zeros(8)), {"x": images(8)}):
+        rows = TensorDataset(*batch) if isinstance(batch, tuple) else [{"x": row} for row in batch["x"]]
+        with pytest.raises(DataError, match=r"a batch must be one tensor, \(B, ...\), not a (list|dict)"):
+            trainer(max_steps=1).fit(make(), DataLoader(rows, batch_size=4))
 
 
 # Optimisation

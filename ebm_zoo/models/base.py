@@ -11,8 +11,9 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ebm_zoo.config import to_config
-from ebm_zoo.errors import ConfigError, WeightsError
+from ebm_zoo.errors import ConfigError, DataError, WeightsError
 from ebm_zoo.fitting import build
+from ebm_zoo.models.batches import alone
 from ebm_zoo.models.checkpoint import (
     begin_inside,
     describe,
@@ -23,8 +24,7 @@ from ebm_zoo.models.checkpoint import (
     take_up,
 )
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import Chains
-from ebm_zoo.samplers.chains import held_chains
+from ebm_zoo.samplers.chains import Chains, held_chains
 from ebm_zoo.space import Space, TokenSpace
 
 
@@ -49,8 +49,7 @@ class EnergyModel(LightningModule):
         super().__init__()
         if torch.is_inference_mode_enabled():
             raise ConfigError(
-                "A model that is built inside torch.inference_mode() can never sample, which takes gradients: build it "
-                "outside, or load it with from_pretrained."
+                "A model built inside torch.inference_mode() has no gradients to sample by: build it outside."
             )
         # Any: a model of images asks other things of its space than one of sequences.
         self.space: Any = space
@@ -67,6 +66,7 @@ class EnergyModel(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Sum the losses."""
+        batch = alone(batch)
         if not self.checked:
             self.space.check(self.observed(batch)[0])
             self.checked = True
@@ -77,7 +77,15 @@ class EnergyModel(LightningModule):
         return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
 
     def observed(self, batch: Any) -> tuple[Tensor, ...]:
-        """Data of a batch, followed by the conditions they belong to, if the model knows any."""
+        """Data of a batch, followed by the conditions they belong to, if the model knows any.
+
+        Raises:
+            DataError: for batches of another kind than the model learns from.
+        """
+        batch = alone(batch)
+        if not isinstance(batch, Tensor):
+            kind = type(batch).__name__
+            raise DataError(f"This model learns from data alone: a batch must be one tensor, (B, ...), not a {kind}.")
         return (batch,)
 
     def answers(self, n: int, *conditions: Tensor) -> dict[str, Tensor]:

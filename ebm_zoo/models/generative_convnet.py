@@ -1,6 +1,6 @@
 """Generative ConvNet: an energy-based model of images, learned and sampled by Langevin dynamics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.losses import maximum_likelihood
 from ebm_zoo.models.base import EnergyModel, without_batch_norm
+from ebm_zoo.models.batches import training_batches
 from ebm_zoo.models.latent import start_of_run
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains, Hook, Langevin, Noise, Sampler
@@ -74,7 +75,8 @@ class GenerativeConvNet(EnergyModel):
 
     def on_fit_start(self) -> None:
         """Let the noise estimate its statistics from the training data."""
-        self.noise.fit(self._training_images())
+        with training_batches(self.trainer) as batches:
+            self.noise.fit(self.space.check(self.observed(batch)[0]).to(self.device) for batch in batches)
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
         """One iteration: sample, then raise the energy of samples and lower that of data."""
@@ -182,12 +184,6 @@ class GenerativeConvNet(EnergyModel):
         angles = torch.linspace(0, torch.pi / 2, n, device=a.device).view(1, n, *[1] * (a.dim() - 1))
         starts = mean + (angles.cos() * first[:, None] + angles.sin() * last[:, None]).flatten(0, 1)
         return self._short_run()(self.energy, starts).detach().unflatten(0, (len(a), n))
-
-    def _training_images(self) -> Iterator[Tensor]:
-        # A generator: no loader is made, and no random number drawn, unless the noise asks for data.
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        for batch in data.train_dataloader():
-            yield batch.to(self.device)
 
     def _refine(self, start: Tensor, *, steps: int | None = None, **settings: Any) -> Tensor:
         steps = self.chain_length if steps is None else steps
