@@ -51,6 +51,15 @@ def walk(infer: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, n: int, path: 
     return path(first, last, torch.linspace(0, 1, n, device=a.device).unsqueeze(1))
 
 
+CANDIDATES = 64
+"""Latent vectors, the same for all images, among which inference looks for the one to begin with."""
+
+
+def candidates(latent_dim: int, device: torch.device) -> Tensor:
+    """Draws of N(0, I) that do not depend on what else is asked or was drawn before, **(64, d)**."""
+    return torch.randn(CANDIDATES, latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
+
+
 def posterior_mode(
     generator: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -58,6 +67,7 @@ def posterior_mode(
     candidates: Tensor,
     sigma: float,
     *,
+    guess: Tensor | None = None,
     iterations: int = 100,
     lr: float = 0.05,
     progress: Callable[[int], object] | None = None,
@@ -70,6 +80,7 @@ def posterior_mode(
         known: mask m, broadcastable to ``x``, nonzero = known.
         candidates: draws of z, **(K, d)**; the search for each image begins at the one whose draft is nearest.
         sigma: σ, standard deviation of the generator's residual.
+        guess: a further candidate for each image alone, **(B, d)**.
         iterations: Adam steps.
         lr: Adam's learning rate.
         progress: called with the number of each iteration, from 1.
@@ -88,7 +99,12 @@ def posterior_mode(
         with torch.no_grad():
             drafts = generator(candidates)
             distance = torch.stack([squared_error(m * drafts, m * t.expand_as(drafts)) for m, t in pairs])
-        z = candidates[distance.argmin(1)].requires_grad_()
+            z = candidates[distance.argmin(1)]
+            if guess is not None:
+                guess = guess.clone().float()
+                nearer = squared_error(mask * generator(guess), mask * target) < distance.amin(1)
+                z = torch.where(nearer[:, None], guess, z)
+        z.requires_grad_()
         optimizer = torch.optim.Adam([z], lr=lr)
         for k in range(iterations):
             misfit = squared_error(mask * generator(z), mask * target).sum() / (2 * sigma**2)
