@@ -22,7 +22,7 @@ def build(config: Any, tensors: Any, source: str, kind: type[nn.Module] = nn.Mod
     """Build the network of a configuration and load its weights.
 
     It is built without memory first, and no further than its weights reach: a configuration of a few bytes may ask
-    for a billion blocks, or for a layer larger than the memory.
+    for a billion blocks, or for a layer larger than the memory. The global random stream stays where it is.
 
     Args:
         config: plain data, as `ebm_zoo.config.from_config` takes them.
@@ -38,14 +38,22 @@ def build(config: Any, tensors: Any, source: str, kind: type[nn.Module] = nn.Mod
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise WeightsError(f"The weights of {source} are no tensors by name: it was altered, or written by others.")
     refusal = f"The weights of {source} do not fit its configuration:"
-    with torch.device("meta"), _limited(tensors, refusal):
-        sketch = from_config(config)
-    if not isinstance(sketch, kind):
-        raise WeightsError(f"The configuration of {source} describes no model but a {type(sketch).__name__}.")
-    require_fit(sketch, tensors, source)
-    network: Any = from_config(config)
-    network.load_state_dict(tensors)
+    # Weights that inference mode makes never know a gradient, which sampling takes.
+    with torch.inference_mode(False), torch.random.fork_rng(_drawing()):
+        with torch.device("meta"), _limited(tensors, refusal):
+            sketch = from_config(config)
+        if not isinstance(sketch, kind):
+            raise WeightsError(f"The configuration of {source} describes no model but a {type(sketch).__name__}.")
+        require_fit(sketch, tensors, source)
+        network: Any = from_config(config)
+        network.load_state_dict(tensors)
     return network
+
+
+def _drawing() -> list[torch.device]:
+    """The devices, besides the CPU, that initial weights are drawn on."""
+    device = torch.get_default_device()
+    return [device] if device.type == "cuda" else []
 
 
 def require_fit(network: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

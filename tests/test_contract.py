@@ -146,6 +146,35 @@ def test_saved_model_answers_the_same(case, model, batch, tmp_path):
     assert not equal(answers[0], fresh), "other weights give the same answers: nothing is compared"
 
 
+def test_a_model_loaded_in_inference_mode_answers_and_learns_outside_of_it(case, model, tmp_path):
+    folder = save_pretrained(model, tmp_path / "saved")
+    with torch.inference_mode():
+        loaded = from_pretrained(folder)
+    assert not any(value.is_inference() for value in loaded.state_dict().values())
+    answers = loaded.predict_step(case.batch(COUNT), 0)
+    assert {name: tuple(value.shape) for name, value in answers.items()} == case.predicted
+    torch.stack(list(loaded.losses(case.batch(COUNT)).values())).sum().backward()
+
+
+def test_a_model_is_not_built_in_inference_mode(case):
+    with torch.inference_mode(), pytest.raises(ConfigError, match="build it outside"):
+        case.model()
+
+
+def test_loading_leaves_the_global_stream_alone(model, tmp_path):
+    folder = save_pretrained(model, tmp_path / "saved")
+    before = torch.get_rng_state()
+    from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_samples_of_an_own_generator_leave_the_global_stream_alone(model):
+    if "sample" in model.tasks:
+        before = torch.get_rng_state()
+        first, second = (model.sample(2, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+        assert torch.equal(torch.get_rng_state(), before) and torch.equal(first, second)
+
+
 def test_fit_moves_every_network(case, model):
     before = values(model)
     fit(model, case.batch(8), max_steps=2)
@@ -154,6 +183,13 @@ def test_fit_moves_every_network(case, model):
         names = [name for name in after if name.startswith(f"{network}.")]
         assert any(not torch.equal(before[name], after[name]) for name in names)
     assert all(torch.isfinite(value).all() for value in after.values())
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_fit_takes_a_plain_loader(case, model):
+    before = values(model)
+    trainer(max_steps=1).fit(model, TinyData(case.batch(8)).train_dataloader())
+    assert not equal(values(model), before)
 
 
 def test_training_is_determined_by_the_seed(case):

@@ -13,6 +13,8 @@ from tiny import (
     SHAPE,
     TinyData,
     classed,
+    convnet,
+    coop_flow,
     coop_vaebm,
     coopnets,
     generator,
@@ -27,7 +29,7 @@ from torch import nn
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.losses import gaussian_divergence, squared_error, teaching
 from ebm_zoo.models import ConditionalCoopNets
-from ebm_zoo.models.latent import linear, posterior_mode, spherical
+from ebm_zoo.models.latent import candidates, linear, posterior_mode, spherical
 from ebm_zoo.networks import PairedEnergy
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Langevin
@@ -131,11 +133,18 @@ def test_posterior_mode_of_a_linear_generator_is_known():
 
 
 def test_the_search_begins_at_the_nearest_draft():
-    network, candidates = generator(), torch.randn(16, 4)
+    network, draws = generator(), torch.randn(16, 4)
     with torch.no_grad():
-        x = network(candidates)[[3, 11]]
-    nearest = posterior_mode(network, x, torch.ones_like(x), candidates, 0.3, iterations=0)
-    assert torch.equal(nearest, candidates[[3, 11]])
+        x = network(draws)[[3, 11]]
+    nearest = posterior_mode(network, x, torch.ones_like(x), draws, 0.3, iterations=0)
+    assert torch.equal(nearest, draws[[3, 11]])
+
+
+def test_negative_iterations_are_refused():
+    x = images(2)
+    for search in (lambda: coopnets().reconstruct(x, iterations=-1), lambda: convnet().invert(x, iterations=-1)):
+        with pytest.raises(ConfigError, match="iterations must be 0 or more, not -1"):
+            search()
 
 
 def test_inference_brings_drafts_nearer():
@@ -203,21 +212,36 @@ def test_a_vae_learns_the_bound_counted_by_hand():
 
 
 def test_the_search_begins_at_the_encoders_vectors_too():
-    model, x = coop_vaebm(), images(4)
-    model.latent = lambda n, generator=None: torch.full((n, 4), 50.0)
-    found = model.infer(x, torch.ones_like(x), iterations=0)
-    assert (found[:, None] == model.encode(x)).all(2).any(1).all()
+    model, wanted = coop_vaebm(), 20 + torch.arange(4.0)[:, None].expand(4, 4)
+    x = model.propose(wanted)
+    model.encode = lambda x: wanted
+    assert torch.equal(model.infer(x, torch.ones_like(x), iterations=0), wanted)
+    start = candidates(4, x.device)[:4]
+    near = model.propose(start)
+    assert torch.equal(model.infer(near, torch.ones_like(near), iterations=0), start)
+
+
+@pytest.mark.parametrize("make", [coopnets, coop_vaebm, coop_flow])
+def test_an_answer_does_not_depend_on_its_neighbours_or_on_what_was_drawn_before(make):
+    model, x = make().eval(), images(6)
+    known = torch.arange(8) < 5
+    before = torch.get_rng_state()
+    whole = model.infer(x, known.expand_as(x), iterations=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    parts = [model.infer(part, known.expand_as(part), iterations=3) for part in (x[:1], x[1:3], x[3:])]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("make", [coopnets, coop_vaebm])
 def test_inference_allows_the_generators_own_residual(make):
     model, x = make(sigma=0.1), images(3)
     known = torch.ones_like(x)
-    torch.manual_seed(1)
     found = model.infer(x, known, iterations=5)
-    torch.manual_seed(1)
-    candidates = model.latent(3) if make is coopnets else torch.cat([model.encode(x), model.latent(3)])
-    expected, other = (posterior_mode(model.generator, x, known, candidates, s, iterations=5) for s in (0.1, 1.0))
+    start, guess = candidates(4, x.device), None if make is coopnets else model.encode(x)
+    expected, other = (
+        posterior_mode(model.generator, x, known, start, s, guess=guess, iterations=5) for s in (0.1, 1.0)
+    )
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, other, atol=1e-3)
 

@@ -256,6 +256,20 @@ def test_steps_override_the_settings(sampler):
     assert torch.equal(replace(sampler, steps=0)(gaussian, start), start)
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: langevin(gaussian, x, steps=-1, step_size=0.1),
+        lambda x: unrolled_langevin(gaussian, x, steps=-1, step_size=0.1),
+        lambda x: hmc(gaussian, x, steps=-1, step_size=0.1),
+        *(lambda x, sampler=sampler: sampler(gaussian, x, steps=-1) for sampler in SAMPLERS.values()),
+    ],
+)
+def test_negative_steps_are_refused(run):
+    with pytest.raises(ConfigError, match="steps must be 0 or more, not -1"):
+        run(torch.zeros(2, 3))
+
+
 @both
 def test_free_mask_is_broadcast(sampler):
     start = torch.randn(4, 2, 3, 3)

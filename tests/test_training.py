@@ -1,13 +1,15 @@
 """Training through a real Trainer: exact resume, clipping, schedules, divergence, checkpoints, the loss."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import SHAPE, TinyData, convnet, differences, energy, images, trainer
+from tiny import SHAPE, ShuffledTinyData, TinyData, convnet, coopnets, differences, energy, images, trainer
 from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import ebm_zoo.models
 from ebm_zoo.callbacks import DivergenceGuard
@@ -16,7 +18,7 @@ from ebm_zoo.errors import ConfigError, DataError, DivergenceError, WeightsError
 from ebm_zoo.losses import maximum_likelihood
 from ebm_zoo.models import EnergyModel, GenerativeConvNet
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import FittedGaussian, FromData, Persistent
+from ebm_zoo.samplers import Chains, FittedGaussian, FromData, Persistent, Uniform, langevin
 from ebm_zoo.space import Space
 
 
@@ -75,6 +77,75 @@ def test_chains_are_in_the_checkpoint_and_not_among_the_weights(tmp_path):
     assert checkpoint["ebm_zoo"]["config"] == to_config(model) == dict(checkpoint["hyper_parameters"])
 
 
+class Remembering(nn.Module):
+    """An energy that holds chains of its own."""
+
+    def __init__(self, network: nn.Module, chains: Persistent) -> None:
+        super().__init__()
+        self.network, self.chains = network, chains
+
+    def forward(self, x):
+        return self.network(x)
+
+
+class ManyChains(EnergyModel):
+    """Chains in an attribute, a tuple, a dict in a dict and networks, all of which are run."""
+
+    def __init__(
+        self, energy: nn.Module, space: Space, optim: dict[str, Adam], chains: Chains, replay: Any, more: Any
+    ) -> None:
+        super().__init__(space, optim)
+        self.energy, self.chains, self.replay, self.more = energy, chains, replay, more
+        self.again = chains
+
+    def losses(self, batch):
+        drawn = []
+        for chains in (self.chains, *self.replay, self.more["a"]["b"], self.energy[0].chains):
+            drawn.append(langevin(self.energy, chains.start(batch, Uniform()), steps=2, step_size=0.3))
+            chains.finish(drawn[-1])
+        return {"energy": maximum_likelihood(self.energy, batch, torch.cat(drawn))}
+
+
+def many_chains():
+    memories = [Persistent(size=8 + k, refresh=0.3) for k in range(5)]
+    network = nn.Sequential(Remembering(energy(), memories[4]))
+    return ManyChains(
+        network,
+        Space(SHAPE),
+        {"energy": Adam(1e-2)},
+        memories[0],
+        (memories[1], memories[2]),
+        {"a": {"b": memories[3]}},
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_chains_are_found_wherever_they_are_held_and_go_on_where_they_were(tmp_path, monkeypatch):
+    # Configurations are not what is tested here, and a Sequential has none.
+    for place in ("base", "checkpoint"):
+        monkeypatch.setattr(f"ebm_zoo.models.{place}.to_config", lambda model: {})
+    names = ("chains", "replay.0", "replay.1", "more.a.b", "energy.0.chains")
+    assert {name: each.size for name, each in many_chains().chains_by_name().items()} == {
+        name: 8 + k for k, name in enumerate(names)
+    }
+    states = {}
+    for name, epochs, ckpt_path in (("whole", 2, None), ("resumed", 2, tmp_path / "whole" / "epoch=0.ckpt")):
+        torch.manual_seed(1)
+        model = many_chains()
+        torch.manual_seed(2 if ckpt_path is None else 3)
+        run = trainer(
+            max_epochs=epochs, limit_val_batches=0, enable_checkpointing=True, callbacks=[each_epoch(tmp_path / name)]
+        )
+        run.fit(model, datamodule=ShuffledTinyData(images(12)), ckpt_path=ckpt_path, weights_only=True)
+        states[name] = read(tmp_path / name / "epoch=1.ckpt")
+    whole, resumed = ((state["state_dict"], state["ebm_zoo"]) for state in states.values())
+    assert differences(whole, resumed) == []
+    (rank,) = whole[1]["ranks"]
+    assert {name: len(each["memory"]) for name, each in rank["chains"].items()} == {
+        name: 8 + k for k, name in enumerate(names)
+    }
+
+
 def test_noise_is_fitted_to_the_training_data_before_the_first_step():
     data = images(64)
     model = convnet(noise=FittedGaussian(SHAPE, rank=5))
@@ -83,6 +154,56 @@ def test_noise_is_fitted_to_the_training_data_before_the_first_step():
     fitted = model.noise.mean.clone()
     trainer(max_steps=1, limit_val_batches=0).fit(model, datamodule=TinyData(-data))
     assert torch.equal(model.noise.mean, fitted)
+
+
+LOADERS = {
+    "in_order": lambda: DataLoader(images(40), batch_size=8),
+    "shuffled": lambda: DataLoader(images(40), batch_size=8, shuffle=True),
+    "own_generator": lambda: DataLoader(
+        images(40), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(3)
+    ),
+    "own_sampler": lambda: DataLoader(
+        images(40), 8, sampler=RandomSampler(range(40), generator=torch.Generator().manual_seed(3))
+    ),
+    "persistent_worker": lambda: DataLoader(
+        images(40), batch_size=8, shuffle=True, num_workers=1, persistent_workers=True
+    ),
+    "one_tensor": lambda: DataLoader(TensorDataset(images(40)), batch_size=8, shuffle=True),
+    "zoo": lambda: ShuffledTinyData(images(40), batch_size=8).train_dataloader(),
+}
+
+
+no_validation = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+
+
+@no_validation
+@pytest.mark.parametrize("length", [{"max_epochs": 2}, {"max_epochs": -1, "max_steps": 10}], ids=["epochs", "steps"])
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS.keys())
+def test_data_are_looked_at_before_training_and_come_in_the_same_order(loader, length):
+    seen = []
+    for known in (False, True):
+        noise = FittedGaussian(SHAPE, rank=5)
+        if known:
+            noise.fit(images(40).split(8))
+        model, batches = convnet(noise=noise), []
+        model.losses = lambda batch, model=model, batches=batches: (
+            batches.append((batch.clone(), torch.get_rng_state())),
+            {"energy": model.energy(batch).mean()},
+        )[1]
+        torch.manual_seed(1)
+        trainer(limit_val_batches=0, **length).fit(model, loader())
+        torch.testing.assert_close(noise.mean, images(40).mean(0).flatten(), atol=0.05, rtol=0)
+        seen.append(batches)
+    assert len(seen[0]) == 10 and differences(*seen) == []
+
+
+@no_validation
+@pytest.mark.parametrize("make", [convnet, lambda: convnet(noise=FittedGaussian(SHAPE, rank=5)), coopnets])
+def test_batches_of_another_kind_are_refused(make):
+    for batch in ((images(8), torch.zeros(8)), {"x": images(8)}):
+        rows = TensorDataset(*batch) if isinstance(batch, tuple) else [{"x": row} for row in batch["x"]]
+        with pytest.raises(DataError, match=r"a batch must be one tensor, \(B, ...\), not a (list|dict)"):
+            trainer(max_steps=1).fit(make(), DataLoader(rows, batch_size=4))
 
 
 # Optimisation

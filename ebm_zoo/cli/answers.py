@@ -15,6 +15,8 @@ from ebm_zoo.errors import DataError
 from ebm_zoo.space import Space
 
 BATCH = 100
+UNROLLED = 8
+"""Images at a time where runs of chains are differentiated, which keeps the graphs of all their steps."""
 
 
 @torch.no_grad()
@@ -72,8 +74,9 @@ def _given(model: Any, condition: str | None, n: int) -> tuple[Tensor, ...]:
 
 def inpainted(model: Any, images: Tensor, known: Tensor, steps: int | None) -> Tensor:
     """The images with their unknown pixels filled."""
-    with progress("inpainting", _length(model) if steps is None else steps) as advance:
-        return model.inpaint(images, known, steps=steps, on_step=lambda *_: advance())
+    parts = list(zip(images.split(BATCH), known.expand(len(images), *known.shape[1:]).split(BATCH), strict=True))
+    with progress("inpainting", (_length(model) if steps is None else steps) * len(parts)) as advance:
+        return torch.cat([model.inpaint(*part, steps=steps, on_step=lambda *_: advance()) for part in parts])
 
 
 def _length(model: Any) -> int:
@@ -89,13 +92,16 @@ def rebuilt(model: Any, task: str, images: Tensor, n: int, iterations: int, step
         raise DataError(f"Interpolation walks between pairs of images: give an even number, not {len(images)}.")
     chains = hasattr(model, "infer_length")
     total = iterations if not chains else _length(model) if steps is None else steps
-    with progress("inferring", total) as advance:
+    size = UNROLLED if hasattr(model, "invert") else BATCH
+    parts = images.split(size)  # an even number, so that pairs stay together
+    with progress("inferring", total * len(parts)) as advance:
         # Models that infer by chains take steps of these, the others iterations of an optimiser.
         way: dict[str, Any] = {"iterations": iterations, "progress": lambda _: advance()}
         settings = {"steps": steps, "on_step": lambda *_: advance()} if chains else way
         if task == "reconstruct":
-            return model.reconstruct(images, **settings), 8
-        return model.interpolate(images[::2], images[1::2], n, **settings).flatten(0, 1), n
+            return torch.cat([model.reconstruct(x, **settings) for x in parts]), 8
+        walks = torch.cat([model.interpolate(x[::2], x[1::2], n, **settings) for x in parts])
+        return walks.flatten(0, 1), n
 
 
 @contextmanager

@@ -83,7 +83,8 @@ def _answers(model: Any, task: str, x: Tensor, n: int, steps: int | None) -> Ten
         return torch.cat([model.inpaint(part, part > 0, steps=steps) for part in x.split(BATCH)])
     if len(x) % 2:
         raise DataError(f"Interpolation walks between pairs of sentences: give an even number, not {len(x)}.")
-    return model.interpolate(x[::2], x[1::2], n, steps=steps).flatten(0, 1)
+    walks = [model.interpolate(part[::2], part[1::2], n, steps=steps) for part in x.split(BATCH)]
+    return torch.cat(walks).flatten(0, 1)
 
 
 def _place(out: str | None) -> Path | None:

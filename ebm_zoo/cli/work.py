@@ -78,7 +78,8 @@ def apply_command(
         elif task == "translate":
             _write(translated(model, images, to, steps), path, target, model.space)
         elif task == "predict_next":
-            write_images(model.predict_next(images, domain_of("of", of)), path, target, model.space)
+            following = [model.predict_next(x, domain_of("of", of)) for x in images.split(BATCH)]
+            write_images(torch.cat(following), path, target, model.space)
         elif task == "inpaint":
             known = _known(opaque, mask, images, input)
             write_images(inpainted(model, images, known, steps), path, target, model.space)

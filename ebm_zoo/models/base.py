@@ -11,8 +11,9 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ebm_zoo.config import to_config
-from ebm_zoo.errors import ConfigError, WeightsError
+from ebm_zoo.errors import ConfigError, DataError, WeightsError
 from ebm_zoo.fitting import build
+from ebm_zoo.models.batches import alone
 from ebm_zoo.models.checkpoint import (
     describe,
     go_on,
@@ -23,7 +24,7 @@ from ebm_zoo.models.checkpoint import (
     take_up,
 )
 from ebm_zoo.optim import Adam
-from ebm_zoo.samplers import Chains
+from ebm_zoo.samplers.chains import Chains, held_chains
 from ebm_zoo.space import Space, TokenSpace
 
 
@@ -36,6 +37,9 @@ class EnergyModel(LightningModule):
     Args:
         space: shape and range of one datum, or the tokens of a sequence.
         optim: Adam settings by network, named as the constructor names it.
+
+    Raises:
+        ConfigError: inside `torch.inference_mode`, whose tensors never know a gradient.
     """
 
     tasks: tuple[str, ...] = ()
@@ -43,6 +47,10 @@ class EnergyModel(LightningModule):
 
     def __init__(self, space: Space | TokenSpace, optim: dict[str, Adam]) -> None:
         super().__init__()
+        if torch.is_inference_mode_enabled():
+            raise ConfigError(
+                "A model built inside torch.inference_mode() has no gradients to sample by: build it outside."
+            )
         # Any: a model of images asks other things of its space than one of sequences.
         self.space: Any = space
         self.optim = optim
@@ -58,6 +66,7 @@ class EnergyModel(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Sum the losses."""
+        batch = alone(batch)
         if not self.checked:
             self.space.check(self.observed(batch)[0])
             self.checked = True
@@ -68,7 +77,15 @@ class EnergyModel(LightningModule):
         return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
 
     def observed(self, batch: Any) -> tuple[Tensor, ...]:
-        """Data of a batch, followed by the conditions they belong to, if the model knows any."""
+        """Data of a batch, followed by the conditions they belong to, if the model knows any.
+
+        Raises:
+            DataError: for batches of another kind than the model learns from.
+        """
+        batch = alone(batch)
+        if not isinstance(batch, Tensor):
+            kind = type(batch).__name__
+            raise DataError(f"This model learns from data alone: a batch must be one tensor, (B, ...), not a {kind}.")
         return (batch,)
 
     def answers(self, n: int, *conditions: Tensor) -> dict[str, Tensor]:
@@ -219,8 +236,8 @@ class EnergyModel(LightningModule):
         return model
 
     def chains_by_name(self) -> dict[str, Chains]:
-        """Chains of the model, by the name of their attribute."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Chains)}
+        """Chains of the model and its networks, by the way to them: ``chains``, ``replay.0``, ``prior.chains``."""
+        return dict(held_chains(self))
 
 
 def without_batch_norm(network: nn.Module) -> nn.Module:

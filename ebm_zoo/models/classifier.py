@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ebm_zoo.errors import DataError
 from ebm_zoo.models.base import EnergyModel
 from ebm_zoo.optim import Adam
 from ebm_zoo.space import Space
@@ -30,6 +31,8 @@ class Classifier(EnergyModel):
 
     def observed(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Images and labels."""
+        if not isinstance(batch, (list, tuple)) or len(batch) != 2:
+            raise DataError("This model learns images with labels: give LabelledImageData, or a loader of such pairs.")
         return tuple(batch)
 
     def losses(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError
 from ebm_zoo.models.cooperative import Cooperative
 from ebm_zoo.models.flow import FlowTasks, require_flow
-from ebm_zoo.models.latent import LatentTasks, posterior_mode, start_of_run
+from ebm_zoo.models.latent import LatentTasks, candidates, posterior_mode, start_of_run
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains, Langevin, Sampler
 from ebm_zoo.space import Space
 
-CANDIDATES = 64
-"""Drafts among which `infer` looks for the one to begin with."""
 SIGMA = 0.3
 """Standard deviation that `infer` allows between known pixels and those of a draft."""
 
@@ -81,7 +79,8 @@ class CoopFlow(FlowTasks, LatentTasks, Cooperative):
 
     def infer(self, x: Tensor, known: Tensor, **settings: Any) -> Tensor:
         """Most probable z of images of which a part is known, sought from the nearest draft; see `LatentTasks`."""
-        return posterior_mode(self.generator, x, known, self.latent(CANDIDATES), SIGMA, **settings)
+        start = candidates(self._latent_dim, x.device)
+        return posterior_mode(self.generator, x, known, start, SIGMA, **settings)
 
     def invert(self, x: Tensor, **settings: Any) -> Tensor:
         """Find the drafts that the Langevin flow M turns into images, argmin ‖x − M(x0)‖², **(B, *) -> (B, *)**.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError
 from ebm_zoo.losses import gaussian_divergence, squared_error
 from ebm_zoo.models.cooperative import Cooperative
-from ebm_zoo.models.latent import LatentTasks, posterior_mode
+from ebm_zoo.models.latent import LatentTasks, candidates, posterior_mode
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains, Sampler
 from ebm_zoo.space import Space
@@ -78,5 +78,5 @@ class CoopVAEBM(LatentTasks, Cooperative):
 
     def infer(self, x: Tensor, known: Tensor, **settings) -> Tensor:
         """Most probable z of images, sought from the encoder's; see `LatentTasks`."""
-        candidates = torch.cat([self.encode(x), self.latent(len(x))])
-        return posterior_mode(self.generator, x, known, candidates, self.sigma, **settings)
+        start = candidates(self._latent_dim, x.device)
+        return posterior_mode(self.generator, x, known, start, self.sigma, guess=self.encode(x), **settings)

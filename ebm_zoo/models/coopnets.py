@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError
 from ebm_zoo.losses import squared_error, teaching
 from ebm_zoo.models.cooperative import Cooperative
-from ebm_zoo.models.latent import LatentTasks, posterior_mode
+from ebm_zoo.models.latent import LatentTasks, candidates, posterior_mode
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains, Langevin, Sampler
 from ebm_zoo.space import Space
@@ -76,4 +76,5 @@ class CoopNets(LatentTasks, Cooperative):
 
     def infer(self, x: Tensor, known: Tensor, **settings) -> Tensor:
         """Most probable z of images; see `LatentTasks`."""
-        return posterior_mode(self.generator, x, known, self.latent(len(x)), self.sigma, **settings)
+        start = candidates(self._latent_dim, x.device)
+        return posterior_mode(self.generator, x, known, start, self.sigma, **settings)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.metrics import bits_per_dimension
 from ebm_zoo.models.base import EnergyModel
+from ebm_zoo.models.batches import training_batches
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Hook
 from ebm_zoo.space import Space
@@ -35,13 +36,14 @@ class FlowTasks:
         if self._flow.initialised:
             return
         model: Any = self
-        batches, count = [], 0
-        for batch in model.trainer.datamodule.train_dataloader():
-            batches.append(model.space.check(model.observed(batch)[0]).to(model.device))
-            count += len(batches[-1])
-            if count >= INITIAL:
-                break
-        self._flow.initialise(torch.cat(batches)[:INITIAL])
+        images, count = [], 0
+        with training_batches(model.trainer) as batches:
+            for batch in batches:
+                images.append(model.space.check(model.observed(batch)[0]).to(model.device))
+                count += len(images[-1])
+                if count >= INITIAL:
+                    break
+        self._flow.initialise(torch.cat(images)[:INITIAL])
         # Each rank has seen images of its own, but all have to begin at the same weights.
         self._flow.load_state_dict(model.trainer.strategy.broadcast(self._flow.state_dict()))
 

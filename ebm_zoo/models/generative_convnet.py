@@ -1,6 +1,7 @@
 """Generative ConvNet: an energy-based model of images, learned and sampled by Langevin dynamics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.losses import maximum_likelihood
 from ebm_zoo.models.base import EnergyModel, without_batch_norm
+from ebm_zoo.models.batches import training_batches
 from ebm_zoo.models.latent import start_of_run
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Chains, Hook, Langevin, Noise, Sampler
@@ -74,7 +76,8 @@ class GenerativeConvNet(EnergyModel):
 
     def on_fit_start(self) -> None:
         """Let the noise estimate its statistics from the training data."""
-        self.noise.fit(self._training_images())
+        with training_batches(self.trainer) as batches:
+            self.noise.fit(self.space.check(self.observed(batch)[0]).to(self.device) for batch in batches)
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
         """One iteration: sample, then raise the energy of samples and lower that of data."""
@@ -148,7 +151,7 @@ class GenerativeConvNet(EnergyModel):
             The papers begin the search at random noise; here it begins at the images. Where a state is clamped no
             gradient passes, and from noise or from p0's mean some searches ended at an image of another class.
         """
-        run = partial(self._short_run(), self.energy)
+        run = partial(self._langevin.unrolled, self.energy, steps=self.chain_length)
         return start_of_run(run, self.space.check(x), iterations=iterations, lr=lr, progress=progress)
 
     def reconstruct(self, x: Tensor, **settings: Any) -> Tensor:
@@ -158,7 +161,7 @@ class GenerativeConvNet(EnergyModel):
             x: images.
             settings: iterations, lr and progress, as for `invert`.
         """
-        return self._short_run()(self.energy, self.invert(x, **settings)).detach()
+        return self._end(self.invert(x, **settings))
 
     def interpolate(self, a: Tensor, b: Tensor, n: int, **settings: Any) -> Tensor:
         """Walk from images a to images b through the starts of their short runs.
@@ -181,20 +184,19 @@ class GenerativeConvNet(EnergyModel):
         first, last = (ends - mean).chunk(2)
         angles = torch.linspace(0, torch.pi / 2, n, device=a.device).view(1, n, *[1] * (a.dim() - 1))
         starts = mean + (angles.cos() * first[:, None] + angles.sin() * last[:, None]).flatten(0, 1)
-        return self._short_run()(self.energy, starts).detach().unflatten(0, (len(a), n))
-
-    def _training_images(self) -> Iterator[Tensor]:
-        # A generator: no loader is made, and no random number drawn, unless the noise asks for data.
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        for batch in data.train_dataloader():
-            yield batch.to(self.device)
+        return self._end(starts).unflatten(0, (len(a), n))
 
     def _refine(self, start: Tensor, *, steps: int | None = None, **settings: Any) -> Tensor:
         steps = self.chain_length if steps is None else steps
         return self.sampler(self.energy, start, steps=steps, **settings)
 
-    def _short_run(self) -> Callable[..., Tensor]:
+    def _end(self, start: Tensor) -> Tensor:
+        """Where the noise-free short run ends, without the graph of its steps."""
+        return replace(self._langevin, noise_scale=0.0)(self.energy, start, steps=self.chain_length)
+
+    @property
+    def _langevin(self) -> Langevin:
         if not isinstance(self.sampler, Langevin):
             name = type(self.sampler).__name__
             raise ConfigError(f"Only Langevin dynamics can be differentiated through, not {name}.")
-        return partial(self.sampler.unrolled, steps=self.chain_length)
+        return self.sampler

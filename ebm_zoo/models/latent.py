@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ebm_zoo.errors import DataError
 from ebm_zoo.losses import squared_error
+from ebm_zoo.samplers.base import require_steps
 from ebm_zoo.space import Space
 
 Path = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -50,6 +51,15 @@ def walk(infer: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, n: int, path: 
     return path(first, last, torch.linspace(0, 1, n, device=a.device).unsqueeze(1))
 
 
+CANDIDATES = 64
+"""Latent vectors, the same for all images, among which inference looks for the one to begin with."""
+
+
+def candidates(latent_dim: int, device: torch.device) -> Tensor:
+    """Draws of N(0, I) that do not depend on what else is asked or was drawn before, **(64, d)**."""
+    return torch.randn(CANDIDATES, latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
+
+
 def posterior_mode(
     generator: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -57,6 +67,7 @@ def posterior_mode(
     candidates: Tensor,
     sigma: float,
     *,
+    guess: Tensor | None = None,
     iterations: int = 100,
     lr: float = 0.05,
     progress: Callable[[int], object] | None = None,
@@ -69,13 +80,18 @@ def posterior_mode(
         known: mask m, broadcastable to ``x``, nonzero = known.
         candidates: draws of z, **(K, d)**; the search for each image begins at the one whose draft is nearest.
         sigma: σ, standard deviation of the generator's residual.
+        guess: a further candidate for each image alone, **(B, d)**.
         iterations: Adam steps.
         lr: Adam's learning rate.
         progress: called with the number of each iteration, from 1.
 
     Returns:
         z, **(B, d)**.
+
+    Raises:
+        ConfigError: for a negative number of iterations.
     """
+    require_steps(iterations, "iterations")
     with torch.inference_mode(False), torch.enable_grad():
         target, mask, candidates = (each.clone().float() for each in (x, known, candidates))
         mask = mask.expand_as(target)
@@ -83,7 +99,12 @@ def posterior_mode(
         with torch.no_grad():
             drafts = generator(candidates)
             distance = torch.stack([squared_error(m * drafts, m * t.expand_as(drafts)) for m, t in pairs])
-        z = candidates[distance.argmin(1)].requires_grad_()
+            z = candidates[distance.argmin(1)]
+            if guess is not None:
+                guess = guess.clone().float()
+                nearer = squared_error(mask * generator(guess), mask * target) < distance.amin(1)
+                z = torch.where(nearer[:, None], guess, z)
+        z.requires_grad_()
         optimizer = torch.optim.Adam([z], lr=lr)
         for k in range(iterations):
             misfit = squared_error(mask * generator(z), mask * target).sum() / (2 * sigma**2)
@@ -115,7 +136,11 @@ def start_of_run(
 
     Returns:
         z, **(B, *)**.
+
+    Raises:
+        ConfigError: for a negative number of iterations.
     """
+    require_steps(iterations, "iterations")
     with torch.inference_mode(False), torch.enable_grad():
         x, z = x.clone(), x.clone().requires_grad_()
         optimizer = torch.optim.Adam([z], lr=lr)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ebm_zoo.errors import ConfigError, DataError
 from ebm_zoo.models.base import EnergyModel, without_batch_norm
+from ebm_zoo.models.batches import alone
 from ebm_zoo.models.latent import Path, spherical, walk
 from ebm_zoo.optim import Adam
 from ebm_zoo.samplers import Gaussian, Hook, Langevin, WarmStart
@@ -106,9 +107,10 @@ class LatentVariableModel(EnergyModel):
 
     def observed(self, batch: Any) -> tuple[Tensor, ...]:
         """Data, and a mask of what is known of them if the batch has one."""
+        batch = alone(batch)
         if isinstance(batch, Tensor):
             return (batch,)
-        if len(batch) != 3 or batch[1].dtype != torch.bool:
+        if not isinstance(batch, (list, tuple)) or len(batch) != 3 or batch[1].dtype != torch.bool:
             raise DataError(
                 "This model takes data, or data, a mask and their index: use ImageData or IndexedImageData."
             )

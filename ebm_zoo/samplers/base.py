@@ -64,6 +64,12 @@ def require_schedule(name: str, schedule: Schedule) -> None:
         raise ConfigError(f"{name} must be 0 or more, not {schedule}.")
 
 
+def require_steps(steps: int, name: str = "steps") -> None:
+    """Refuse a negative number."""
+    if steps < 0:
+        raise ConfigError(f"{name} must be 0 or more, not {steps}.")
+
+
 def ordinary(x: Tensor) -> Tensor:
     """A tensor that autograd may record: inference tensors are copied, others passed on."""
     return x.clone() if x.is_inference() else x

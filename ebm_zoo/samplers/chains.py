@@ -1,9 +1,11 @@
 """Where a run of MCMC starts, and what is remembered of it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ebm_zoo.errors import ConfigError
 from ebm_zoo.samplers.noise import Noise
@@ -193,3 +195,32 @@ def _at_least(name: str, value: int, least: int) -> int:
     if value < least:
         raise ConfigError(f"{name} must be {least} or more, not {value}.")
     return value
+
+
+def held_chains(holder: Any, way: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Chains]]:
+    """Chains that a module, list, tuple or dict holds at any depth, each once, with the way to them.
+
+    Args:
+        holder: where to look.
+        way: names and numbers, with points between them, that lead to it.
+        seen: what has been looked at, by `id`.
+    """
+    seen = set() if seen is None else seen
+    if id(holder) in seen:
+        return
+    if isinstance(holder, Chains):
+        seen.add(id(holder))
+        yield way, holder
+        return
+    parts: dict[Any, Any] = {}
+    if isinstance(holder, nn.Module):
+        # Before its networks, which it keeps apart: a chain that both hold goes by the name it has in the model.
+        parts = {name: value for name, value in vars(holder).items() if name != "_modules"} | holder._modules
+    elif isinstance(holder, dict):
+        parts = holder
+    elif isinstance(holder, (list, tuple)):
+        parts = dict(enumerate(holder))
+    if parts:
+        seen.add(id(holder))
+    for name, value in parts.items():
+        yield from held_chains(value, f"{way}.{name}" if way else str(name), seen)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_zoo.errors import ConfigError
-from ebm_zoo.samplers.base import Energy, Hook, Sampler, energy_gradient, ordinary
+from ebm_zoo.samplers.base import Energy, Hook, Sampler, energy_gradient, ordinary, require_steps
 
 
 def hmc(
@@ -39,9 +39,13 @@ def hmc(
     Returns:
         Last states, **(B, *)**, and each chain's rate of accepted trajectories, **(B,)** in [0, 1].
 
+    Raises:
+        ConfigError: for a negative number of steps, or an energy that does not return one value per chain.
+
     References:
         Neal. MCMC using Hamiltonian dynamics. 2011. https://arxiv.org/abs/1206.1901
     """
+    require_steps(steps)
     with torch.inference_mode(False), torch.no_grad():
         x, context = ordinary(x).detach().clone(), tuple(ordinary(c) for c in context)
         mask = x.new_ones(()) if free is None else free.bool().to(x.dtype)

@@ -16,6 +16,7 @@ from ebm_zoo.samplers.base import (
     energy_gradient,
     ordinary,
     require_schedule,
+    require_steps,
 )
 
 
@@ -55,11 +56,12 @@ def langevin(
         The last states, **(B, *)**, detached; no parameter's ``.grad`` is touched.
 
     Raises:
-        ConfigError: if the energy does not return one value per chain.
+        ConfigError: for a negative number of steps, or an energy that does not return one value per chain.
 
     References:
         Xie, Lu, Zhu, Wu. A Theory of Generative ConvNet. 2016. https://arxiv.org/abs/1602.03264
     """
+    require_steps(steps)
     with torch.inference_mode(False):
         start, context = ordinary(x).detach(), tuple(ordinary(c) for c in context)
         x = start.clone()
@@ -113,6 +115,7 @@ def unrolled_langevin(
         Nijkamp, Hill, Zhu, Wu. On Learning Non-Convergent Non-Persistent Short-Run MCMC Toward Energy-Based
         Model. 2019. https://arxiv.org/abs/1904.09770
     """
+    require_steps(steps)
     with torch.inference_mode(False), torch.enable_grad():
         x, context = ordinary(x), tuple(ordinary(c) for c in context)
         for k in range(steps):

@@ -85,7 +85,8 @@ def from_pretrained(
     """
     access = Access(cache_dir, token, local_files_only)
     found = resolve(name_or_path, source=source, revision=revision, access=access)
-    return build_model(found.config, found.weights, found.place).to(map_location).eval()
+    with torch.inference_mode(False):  # what it moves to a device would be of that mode for good
+        return build_model(found.config, found.weights, found.place).to(map_location).eval()
 
 
 def build_model(config: Any, weights: bytes, source: str) -> EnergyModel:
