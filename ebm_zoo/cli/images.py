@@ -71,7 +71,7 @@ def read_mask(place: str | Path) -> Tensor:
     path = user_path(place)
     if path.suffix.lower() in ARRAYS:
         array = read_array(path)
-        if array.ndim < 2 or not np.isfinite(array).all():
+        if array.ndim < 2 or not array.size or not np.isfinite(array).all():
             raise DataError(f"{path} is no mask: give (H, W) or (N, 1, H, W), nonzero where a pixel is known.")
         mask = torch.as_tensor(array).bool()
     else:
