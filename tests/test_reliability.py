@@ -413,6 +413,18 @@ def test_a_signal_ends_other_loops_after_their_batch(command):
         getattr(run, command)(convnet(), datamodule=TinyData(images(8)))
 
 
+def test_ranks_that_predict_do_not_wait_for_each_other(monkeypatch):
+    run, end = trainer(), OrderlyEnd()
+    monkeypatch.setattr(type(run), "world_size", 2)
+    asked = []
+    monkeypatch.setattr(run.strategy, "reduce", lambda told, **_: asked.append(told) or told)
+    for predicting in (True, False):
+        run.predicting, run.training = predicting, not predicting
+        end._on_signal(signal.SIGTERM, None)
+        assert end._told_to_any(run) == signal.SIGTERM and end._told_to_any(run) == 0
+        assert len(asked) == (0 if predicting else 2)
+
+
 def test_a_signal_waits_for_the_update(tmp_path):
     twice = {"accumulate_grad_batches": 2, "limit_val_batches": 0, "enable_checkpointing": True}
     run = trainer(max_epochs=9, callbacks=[Told("training"), OrderlyEnd(), Last(dirpath=tmp_path)], **twice)

@@ -124,7 +124,8 @@ class OrderlyEnd(Callback):
 
     def _told_to_any(self, trainer: Trainer) -> int:
         told, self._told = self._told, 0
-        if trainer.world_size == 1:
+        # Ranks that predict need not have as many batches: one would wait for the others for ever.
+        if trainer.world_size == 1 or trainer.predicting:
             return told
         # Ranks are told at different moments; all have to end after the same step.
         mine = torch.tensor(told, device=trainer.strategy.root_device)
